@@ -1,0 +1,88 @@
+# Every target does its own set-up from nothing but python3 and the package registries.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN_STAMP := $(VENV)/.run-stamp
+DEV_STAMP := $(VENV)/.dev-stamp
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
+
+.PHONY: help
+help: ## Show the targets
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+
+.PHONY: setup
+setup: $(RUN_STAMP) ## Create .venv with the command lingma-gateway in it
+
+.PHONY: run
+run: $(RUN_STAMP) ## Serve on http://127.0.0.1:8317 with the bundled Lingma simulator (PORT, HOST and every setting from the environment)
+	@exec $(BIN)/lingma-gateway up
+
+.PHONY: test
+test: test-unit test-contract test-conformance test-e2e ## Run every test (installs what it needs, a Redis server included)
+
+.PHONY: test-unit
+test-unit: $(DEV_STAMP) ## Unit and property tests
+	$(PYTEST) tests/unit -n $(WORKERS)
+
+.PHONY: test-contract
+test-contract: $(DEV_STAMP) redis-server ## Every implementation of a port against one suite, on a real Redis
+	$(PYTEST) tests/contract -n $(WORKERS)
+
+.PHONY: test-conformance
+test-conformance: $(DEV_STAMP) redis-server ## Official SDKs against a live gateway
+	$(PYTEST) tests/conformance -n $(WORKERS)
+
+.PHONY: test-e2e
+test-e2e: $(DEV_STAMP) redis-server ## Gateways, workers and Redis as processes: kill, cut, drain
+	$(PYTEST) tests/e2e -n $(WORKERS)
+
+.PHONY: check
+check: $(DEV_STAMP) ## Format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: fmt
+fmt: $(DEV_STAMP) ## Format and fix what can be fixed
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+.PHONY: bench
+bench: $(DEV_STAMP) redis-server ## Cost per event and per turn, as ratios and CPU per unit
+	$(BIN)/python -m tests.bench
+
+.PHONY: docs
+docs: $(DEV_STAMP) ## Write the reference pages and .env.example from the code
+	$(BIN)/python scripts/render_docs.py
+
+.PHONY: lock
+lock: $(DEV_STAMP) ## Resolve both lock files anew
+	$(BIN)/python -m pip install --quiet uv
+	scripts/lock.sh $(BIN)/uv
+
+.PHONY: redis-server
+redis-server: $(DEV_STAMP)
+	@$(BIN)/python scripts/ensure_redis.py
+
+$(VENV)/bin/python:
+	@scripts/make_venv.sh $(PYTHON) $(VENV)
+
+$(RUN_STAMP): requirements.lock pyproject.toml | $(VENV)/bin/python
+	@echo "Installing the runtime dependencies into $(VENV) (first run only)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(DEV_STAMP): requirements-dev.lock pyproject.toml | $(VENV)/bin/python
+	@echo "Installing the development dependencies into $(VENV) (first run only)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@ $(RUN_STAMP)

@@ -1,0 +1,1 @@
+"""Clock, ids, errors, JSON and task helpers: standard library and orjson only."""

@@ -1,0 +1,26 @@
+"""JSON on orjson. The only module that knows which library does it."""
+
+from typing import TypeAlias
+
+import orjson
+
+Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+JsonObject: TypeAlias = dict[str, Json]
+
+JsonError = orjson.JSONDecodeError
+
+
+def loads(data: bytes | str) -> Json:
+    """Parse UTF-8 JSON. Raises JsonError (a ValueError) on anything else."""
+    value: Json = orjson.loads(data)
+    return value
+
+
+def dumps(value: object) -> bytes:
+    """Compact UTF-8 JSON, members in insertion order."""
+    return orjson.dumps(value)
+
+
+def dumps_canonical(value: object) -> bytes:
+    """Compact JSON with sorted members: equal values give equal bytes."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)

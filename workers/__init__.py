@@ -1,0 +1,1 @@
+"""Sticky worker process next to the Lingma subprocess."""
