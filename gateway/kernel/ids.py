@@ -1,5 +1,6 @@
 """Identifiers. Turn ids sort by creation time; everything below a turn is derived from its id, so that
-any replica that decodes the same frames again gives the same ids."""
+any replica that decodes the same frames again gives the same ids.
+"""
 
 import hashlib
 import secrets

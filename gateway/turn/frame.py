@@ -1,0 +1,30 @@
+"""The stream element: one upstream message as received, and what it means."""
+
+from typing import TypeAlias
+
+import msgspec
+
+from gateway.turn.events import NOT_CONTENT, TERMINAL, TurnEvent
+from gateway.turn.items import Dialect
+
+
+class Frame(msgspec.Struct, frozen=True, gc=False):
+    events: tuple[TurnEvent, ...]
+    raw: bytes | None = None
+    """None for frames that exist only here: repair, failure, cancellation, heartbeat."""
+    dialect: Dialect | None = None
+    seq: int = 0
+    """Number of the upstream message within its attempt, from 1, gapless; 0 for frames made here."""
+
+    @property
+    def has_content(self) -> bool:
+        """Whether a client would see an answer, or its end, in this frame."""
+        return any(not isinstance(event, NOT_CONTENT) for event in self.events)
+
+    @property
+    def is_terminal(self) -> bool:
+        return bool(self.events) and isinstance(self.events[-1], TERMINAL)
+
+
+Burst: TypeAlias = list[Frame]
+"""Frames that were waiting together: encoded and sent in one write."""

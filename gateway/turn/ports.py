@@ -1,0 +1,92 @@
+"""Ports between the two sides of the gateway and the engine in the middle."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+from gateway.kernel.errors import GatewayError
+from gateway.turn.frame import Burst, Frame
+from gateway.turn.losses import Loss
+from gateway.turn.request import Turn
+
+
+class Decoder(Protocol):
+    """Upstream bytes to frames. Pure: same input, same output, on any replica."""
+
+    def feed(self, raw: bytes, seq: int) -> Frame:
+        """One complete upstream message; the frame may hold no events at all."""
+        ...
+
+    def eof(self) -> Frame | None:
+        """The upstream ended. None when it had already ended as it should."""
+        ...
+
+
+class Encoder(Protocol):
+    """Frames to the bytes of one client protocol's stream. Pure; owns every id it emits."""
+
+    def encode(self, burst: Sequence[Frame]) -> bytes:
+        """All bytes for these frames; `b""` when they mean nothing to this client."""
+        ...
+
+    def keepalive(self) -> bytes:
+        """What to send while the upstream is silent; never numbered."""
+        ...
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+    images: bool = False
+    tools: Literal["native", "text", "none"] = "none"
+    reasoning: Literal["signed", "plain", "none"] = "none"
+    sampling: bool = False
+    """Honours temperature and the like."""
+    structured_output: bool = False
+
+
+class Call(msgspec.Struct, kw_only=True):
+    """One attempt, as the engine orders it."""
+
+    turn: Turn
+    model: str
+    """The upstream's own name for the model."""
+    attempt: int
+    """Counted from 1 over all candidates."""
+    deadline_ms: int
+    """Unix milliseconds at which the turn must have ended."""
+    queue_until: float
+    """Loop time until which the attempt may wait for capacity."""
+    fresh: bool = False
+    """Start without state kept upstream or injected from replay: set after a context was lost."""
+
+
+class AttemptFailed(Exception):
+    """An attempt ended before it sent content; the engine may start another.
+
+    `again` says how: `no` (tell the client), `fresh` (same candidate without reused state),
+    `retry` (same candidate), `next` (another candidate, if there is one).
+    """
+
+    def __init__(self, error: GatewayError, *, again: Literal["no", "fresh", "retry", "next"] = "no") -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.again = again
+
+
+class Executor(Protocol):
+    """Runs attempts on one upstream."""
+
+    name: str
+    capabilities: Capabilities
+
+    def losses(self, turn: Turn) -> Sequence[Loss]:
+        """What this upstream will not honour of the turn; known before anything is sent."""
+        ...
+
+    def attempt(self, call: Call) -> AsyncIterator[Burst]:
+        """Frames of one attempt, in bursts, ending with a terminal event.
+
+        Raises AttemptFailed only while no content was yielded; afterwards failures are TurnFailed events.
+        Closing the iterator stops the upstream work and frees the slot.
+        """
+        ...
