@@ -1,6 +1,7 @@
 """The fifteen events a stream may say. Order is ruled by turn/grammar.py; turn id and number are the frame's.
 
-Events hold no cycles, hence gc=False. Text arrives as deltas and is said again, whole, by ItemDone: that one is authoritative.
+Text arrives as deltas and is said again, whole, by ItemDone: that one is authoritative. Events hold no
+cycles, hence gc=False.
 """
 
 from typing import Literal, TypeAlias

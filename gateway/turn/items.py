@@ -49,7 +49,7 @@ class MediaPart(msgspec.Struct, frozen=True, tag="media", kw_only=True):
 Part: TypeAlias = TextPart | RefusalPart | MediaPart
 
 
-class Message(msgspec.Struct, frozen=True, tag="message", kw_only=True):
+class Message(msgspec.Struct, frozen=True, tag_field="item", tag="message", kw_only=True):
     role: Role
     parts: tuple[Part, ...]
     name: str | None = None
@@ -57,7 +57,7 @@ class Message(msgspec.Struct, frozen=True, tag="message", kw_only=True):
     origin: Origin | None = None
 
 
-class Reasoning(msgspec.Struct, frozen=True, tag="reasoning", kw_only=True):
+class Reasoning(msgspec.Struct, frozen=True, tag_field="item", tag="reasoning", kw_only=True):
     summary: tuple[str, ...] = ()
     text: str = ""
     """The full reasoning where the upstream shows it; the summary is separate."""
@@ -66,7 +66,7 @@ class Reasoning(msgspec.Struct, frozen=True, tag="reasoning", kw_only=True):
     origin: Origin | None = None
 
 
-class ToolCall(msgspec.Struct, frozen=True, tag="tool_call", kw_only=True):
+class ToolCall(msgspec.Struct, frozen=True, tag_field="item", tag="tool_call", kw_only=True):
     call_id: str
     name: str
     arguments: str
@@ -78,7 +78,7 @@ class ToolCall(msgspec.Struct, frozen=True, tag="tool_call", kw_only=True):
     origin: Origin | None = None
 
 
-class ToolResult(msgspec.Struct, frozen=True, tag="tool_result", kw_only=True):
+class ToolResult(msgspec.Struct, frozen=True, tag_field="item", tag="tool_result", kw_only=True):
     call_id: str
     parts: tuple[Part, ...]
     name: str | None = None
@@ -87,7 +87,7 @@ class ToolResult(msgspec.Struct, frozen=True, tag="tool_result", kw_only=True):
     origin: Origin | None = None
 
 
-class OpaqueItem(msgspec.Struct, frozen=True, tag="opaque", kw_only=True):
+class OpaqueItem(msgspec.Struct, frozen=True, tag_field="item", tag="opaque", kw_only=True):
     """An item nobody here understands; kept for the dialect that does."""
 
     dialect: Dialect
