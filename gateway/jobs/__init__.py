@@ -1,0 +1,1 @@
+"""The contract between gateway replicas and workers, imported by both sides."""

@@ -1,0 +1,170 @@
+"""What gateways and workers say to each other. Data only; jobs/codec.py puts it on the wire.
+
+Commands go gateway -> worker on the worker's own command stream. Replies go worker -> gateways as entries of
+the turn's frames stream, so that any replica can read a turn from its beginning. An unknown field is ignored,
+an unknown message or version is set aside as a dead letter.
+"""
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from gateway.kernel.json import JsonObject
+
+PROTOCOL_VERSION = 1
+
+BLOB_THRESHOLD_BYTES = 64 * 1024
+"""Request bodies above this travel beside the command, in the turn's blob key."""
+
+
+class Envelope(msgspec.Struct, kw_only=True):
+    """Around every message."""
+
+    v: int = PROTOCOL_VERSION
+    turn_id: str
+    attempt: int
+    epoch: int
+    """The worker's incarnation that the sender means (commands) or is (replies)."""
+    tenant: str = "-"
+    traceparent: str = ""
+    tracestate: str = ""
+    sent_at_ms: int = 0
+    request_id: str = ""
+
+
+# -- commands ---------------------------------------------------------------------------------------------
+
+
+class Submit(msgspec.Struct, tag="submit", kw_only=True):
+    """Run one attempt on one instance."""
+
+    instance: str
+    """Name of the instance inside the worker, such as `inst-0`."""
+    params: bytes = b""
+    """JSON object: the upstream's request parameters; empty when they travel in the blob."""
+    in_blob: bool = False
+    upstream_request_id: str
+    session_id: str = ""
+    deadline_ms: int
+    """Unix milliseconds at which the worker must have ended the attempt."""
+    tool_roundtrip: Literal["stop", "approve", "reject"] = "approve"
+    lease_grace_s: float = 5.0
+    """How long the turn may go without a gateway that reads it."""
+
+
+class Cancel(msgspec.Struct, tag="cancel", kw_only=True):
+    reason: str
+
+
+class ToolReply(msgspec.Struct, tag="tool_reply", kw_only=True):
+    """The answer to a native tool call that a client ran."""
+
+    tool_call_id: str
+    name: str
+    approve: bool
+    result: JsonObject | None = None
+
+
+class Admin(msgspec.Struct, tag="admin", kw_only=True):
+    """A question to the worker itself; the reply is written to reply_key and lives 60 s."""
+
+    action: str
+    instance: str = ""
+    args: JsonObject = msgspec.field(default_factory=dict)
+    reply_key: bytes = b""
+
+
+class Drain(msgspec.Struct, tag="drain", kw_only=True):
+    """Accept nothing new, end what runs."""
+
+
+Command: TypeAlias = Submit | Cancel | ToolReply | Admin | Drain
+
+
+# -- replies ----------------------------------------------------------------------------------------------
+
+
+class Accepted(msgspec.Struct, tag="accepted", kw_only=True):
+    """The attempt is about to be sent upstream; from here on it must not run anywhere else."""
+
+    worker: str
+    instance: str
+
+
+class Declined(msgspec.Struct, tag="declined", kw_only=True):
+    """The worker did not take the attempt; nothing was sent upstream."""
+
+    reason: str
+
+
+class FrameBatch(msgspec.Struct, tag="frames", kw_only=True):
+    seq_first: int
+    """Number of the first frame within the attempt, from 1; the others follow without a gap."""
+    frames: list[bytes]
+    """Upstream messages exactly as they came."""
+
+
+class Alive(msgspec.Struct, tag="alive", kw_only=True):
+    """The upstream is silent; the worker is not gone."""
+
+
+Outcome: TypeAlias = Literal["completed", "failed", "cancelled", "lost"]
+
+
+class Finished(msgspec.Struct, tag="finished", kw_only=True):
+    """Last entry of an attempt."""
+
+    outcome: Outcome
+    last_seq: int = 0
+    session_id: str = ""
+    error_kind: str = ""
+    """An ErrorKind when the outcome is failed."""
+    error: str = ""
+    retryable: bool = False
+    """True when the upstream is known not to have begun the work, so that another attempt is legal."""
+    reason: str = ""
+    """Why it was cancelled."""
+
+
+Reply: TypeAlias = Accepted | Declined | FrameBatch | Alive | Finished
+
+
+# -- the worker's record ----------------------------------------------------------------------------------
+
+
+class ModelInfo(msgspec.Struct, kw_only=True):
+    key: str
+    display_name: str = ""
+    vision: bool = False
+    reasoning: bool = False
+    default: bool = False
+    scenes: list[str] = msgspec.field(default_factory=list)
+
+
+class InstanceRecord(msgspec.Struct, kw_only=True):
+    name: str
+    index: int
+    ready: bool
+    """Connected and logged in: may be given work."""
+    state: str
+    login: str = "unknown"
+    """logged_in, login_required or unknown."""
+    capacity: int
+    in_flight: int = 0
+    models: list[ModelInfo] = msgspec.field(default_factory=list)
+    account: str = ""
+    """Hash of the account it is logged in with, never its name."""
+    pid: int = 0
+    restarts: int = 0
+
+
+class WorkerRecord(msgspec.Struct, kw_only=True):
+    """Written by every heartbeat; gone ten seconds after the last."""
+
+    v: int = PROTOCOL_VERSION
+    worker: str
+    epoch: int
+    software: str
+    draining: bool = False
+    beat_at_ms: int
+    instances: list[InstanceRecord]
