@@ -23,7 +23,7 @@ ReplyMessage: TypeAlias = tuple[Envelope, Reply]
 
 
 class DecodeProblem(Exception):
-    """Bytes that are no message of ours. `reason` is a word for the dead letter, `turn_id` what could be read."""
+    """Bytes that are no message of ours: `reason` for the dead letter, `turn_id` where it could be read."""
 
     def __init__(self, reason: str, turn_id: str = "") -> None:
         super().__init__(reason)
@@ -71,7 +71,7 @@ def decode_record(data: bytes) -> WorkerRecord | None:
 
 
 def split_batches(seq_first: int, frames: list[bytes]) -> list[FrameBatch]:
-    """Cut waiting frames into entries of at most MAX_BATCH_FRAMES frames and MAX_BATCH_BYTES (or one frame)."""
+    """Cut waiting frames into entries of at most MAX_BATCH_FRAMES frames and MAX_BATCH_BYTES."""
     batches: list[FrameBatch] = []
     current: list[bytes] = []
     size = 0

@@ -104,7 +104,7 @@ class FrameBatch(msgspec.Struct, tag="frames", kw_only=True):
     """Upstream messages exactly as they came."""
 
 
-class Alive(msgspec.Struct, tag="alive", kw_only=True):
+class Heartbeat(msgspec.Struct, tag="heartbeat", kw_only=True):
     """The upstream is silent; the worker is not gone."""
 
 
@@ -126,7 +126,7 @@ class Finished(msgspec.Struct, tag="finished", kw_only=True):
     """Why it was cancelled."""
 
 
-Reply: TypeAlias = Accepted | Declined | FrameBatch | Alive | Finished
+Reply: TypeAlias = Accepted | Declined | FrameBatch | Heartbeat | Finished
 
 
 # -- the worker's record ----------------------------------------------------------------------------------
