@@ -1,0 +1,364 @@
+"""Settings of a gateway replica: one frozen tree, read once from an environment. Nobody else reads variables.
+
+The flat names are those of lingma-openai-gateway where it has one, so that its `.env` goes on working. Names
+that only concern workers are known and left alone: one `.env` feeds both. How names become values, and what
+is said about wrong ones, is gateway/environ.py. Every description ends with the unit or form of the value;
+the reference page and `.env.example` are generated from them (scripts/render_docs.py).
+"""
+
+import re
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+
+from gateway.environ import Reading, Section, SettingsError
+from gateway.kernel.ids import new_hex
+from gateway.kernel.json import JsonError, loads
+
+MEMORY_URL = "memory://"
+
+WORKER_NAMES = frozenset(
+    {
+        "AUTO_LOGIN_ENABLED",
+        "AUTO_LOGIN_HEADLESS",
+        "AUTO_LOGIN_MAX_RETRY",
+        "AUTO_LOGIN_TIMEOUT",
+        "DEDICATED_DOMAIN_URL",
+        "LINGMA_ACCOUNTS",
+        "LINGMA_ACCOUNTS_FILE",
+        "LINGMA_ACCOUNTS_MODE",
+        "LINGMA_ASK_STYLE",
+        "LINGMA_BIN",
+        "LINGMA_BOOTSTRAP_ALWAYS",
+        "LINGMA_FIRST_EVENT_TIMEOUT",
+        "LINGMA_FORCE_REFRESH",
+        "LINGMA_IDLE_TIMEOUT",
+        "LINGMA_INSTANCE_COUNT",
+        "LINGMA_INSTANCE_MAX_IN_FLIGHT",
+        "LINGMA_MARKETPLACE_EXTENSION",
+        "LINGMA_MARKETPLACE_PUBLISHER",
+        "LINGMA_PASSWORD",
+        "LINGMA_PASSWORD_FILE",
+        "LINGMA_RPC_TIMEOUT",
+        "LINGMA_SESSION_BUNDLE",
+        "LINGMA_SESSION_BUNDLE_FILE",
+        "LINGMA_SOCKET_PORT",
+        "LINGMA_SOURCE_TYPE",
+        "LINGMA_STARTUP_TIMEOUT",
+        "LINGMA_STREAM_TIMEOUT",
+        "LINGMA_USERNAME",
+        "LINGMA_VSIX_URL",
+        "LINGMA_WORK_DIR",
+        "WORKER_HOST",
+        "WORKER_ID",
+        "WORKER_PORT",
+    }
+)
+"""What workers/settings.py reads and we do not. Gateways cannot import it; a test compares the two."""
+
+
+def _split(value: Any) -> Any:
+    """Commas or lines, trimmed, blanks dropped."""
+    return (
+        [part for part in map(str.strip, re.split(r"[,\n]", value)) if part]
+        if isinstance(value, str)
+        else value
+    )
+
+
+def _parse_json(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return loads(value)
+    except JsonError:
+        raise ValueError("not valid JSON") from None
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _upper(value: Any) -> Any:
+    return value.upper() if isinstance(value, str) else value
+
+
+Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_split)]
+Secrets: TypeAlias = Annotated[tuple[SecretStr, ...], BeforeValidator(_split)]
+Aliases: TypeAlias = Annotated[dict[str, str], BeforeValidator(_parse_json)]
+LogLevel: TypeAlias = Annotated[
+    Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)
+]
+Seconds: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def _setting(name: str, default: Any, description: str, *, file_variant: bool = False, **more: Any) -> Any:
+    """A leaf of the tree. `file_variant` fields may also be named as a file by `<NAME>_FILE`."""
+    extra: dict[str, Any] = {"env": name, "file_variant": file_variant}
+    return Field(default, description=description, json_schema_extra=extra, **more)
+
+
+class ServerSettings(Section):
+    """Listening and answering."""
+
+    host: str | None = _setting(
+        "HOST",
+        None,
+        "Address to listen on. IP or name; unset: all interfaces, but loopback for `up` without a key.",
+    )
+    port: int = _setting("PORT", 8317, "Port to listen on. TCP port; 0 takes a free one.", ge=0, le=65535)
+    log_level: LogLevel = _setting(
+        "LOG_LEVEL", "INFO", "Least severe level that is logged. DEBUG, INFO, WARNING, ERROR or CRITICAL."
+    )
+    max_body_bytes: int = _setting(
+        "MAX_BODY_BYTES", 128 * 1024 * 1024, "Largest request body; beyond it 413. Bytes.", ge=1
+    )
+    first_byte_hold_s: Seconds = _setting(
+        "FIRST_BYTE_HOLD_S",
+        5.0,
+        "How long headers wait for the first content, so that an early failure has its real status. Seconds.",
+    )
+    keepalive_s: float = _setting(
+        "KEEPALIVE_S", 10.0, "Longest silence of a stream before a keep-alive is sent. Seconds.", gt=0
+    )
+    send_deadline_s: float = _setting(
+        "SEND_DEADLINE_S",
+        30.0,
+        "How long a client may take to read what was sent before it counts as gone. Seconds.",
+        gt=0,
+    )
+    drain_listen_s: Seconds = _setting(
+        "DRAIN_LISTEN_S",
+        5.0,
+        "After a stop was asked for: how long new requests are still served while load balancers look away. "
+        "Seconds.",
+    )
+    drain_deadline_s: Seconds = _setting(
+        "DRAIN_DEADLINE_S",
+        120.0,
+        "After a stop was asked for: how long running turns may take to end by themselves. Seconds.",
+    )
+    replica_id: str = Field(
+        default_factory=lambda: f"{socket.gethostname()}-{new_hex(6)}",
+        min_length=1,
+        max_length=128,
+        pattern=r"^[A-Za-z0-9._-]+$",
+        description="Unique name of this replica. Text; unset: the host name and six random digits.",
+        json_schema_extra={"env": "REPLICA_ID", "file_variant": False},
+    )
+
+
+class AccessSettings(Section):
+    """Who may do what."""
+
+    api_keys: Secrets = _setting(
+        "API_KEYS",
+        (),
+        "Keys of clients. Secrets by comma or line; empty: /v1 is open, with a warning at start.",
+    )
+    api_keys_file: Path | None = _setting(
+        "API_KEYS_FILE",
+        None,
+        "File with further keys, each with its tenant and limits if it has any. Path.",
+    )
+    admin_token: SecretStr | None = _setting(
+        "ADMIN_TOKEN",
+        None,
+        "Token of /internal. Secret; unset: any client key opens it; no key either: 503.",
+        file_variant=True,
+    )
+    metrics_token: SecretStr | None = _setting(
+        "METRICS_TOKEN",
+        None,
+        "Token of /metrics. Secret; unset: any client key opens it; no key either: 503.",
+        file_variant=True,
+    )
+    metrics_public: bool = _setting("METRICS_PUBLIC", False, "Open /metrics to everybody. Boolean.")
+
+
+class ModelSettings(Section):
+    """Which model a name means."""
+
+    default_model: str = _setting(
+        "DEFAULT_MODEL",
+        "org_auto",
+        "Model that answers for a name nothing maps. Lingma model key.",
+        min_length=1,
+    )
+    aliases: Aliases = _setting(
+        "MODEL_ALIASES",
+        {},
+        'Public names for models. JSON object, such as {"gpt-4o": "dashscope_qwen3_coder"}.',
+    )
+    fallback: Annotated[Literal["default", "strict"], BeforeValidator(_lower)] = _setting(
+        "MODEL_FALLBACK",
+        "default",
+        "What happens to a name nothing maps. default: DEFAULT_MODEL answers; strict: 400 model_not_found.",
+    )
+
+
+class LingmaSettings(Section):
+    """What is asked of Lingma."""
+
+    default_ask_mode: Annotated[Literal["chat", "agent"], BeforeValidator(_lower)] = _setting(
+        "DEFAULT_ASK_MODE", "chat", "Mode of a request that does not imply one. chat or agent."
+    )
+
+
+class AdmissionSettings(Section):
+    """How many turns run and wait."""
+
+    max_in_flight: int = _setting(
+        "GATEWAY_MAX_IN_FLIGHT",
+        0,
+        "Turns running at the same time in the whole cluster. Count; 0 or less: as many as there are slots.",
+    )
+    queue_timeout_s: Seconds = _setting(
+        "GATEWAY_QUEUE_TIMEOUT_SEC", 30.0, "How long a turn waits for a slot before 429. Seconds."
+    )
+    queue_max: int = _setting(
+        "GATEWAY_QUEUE_MAX", 256, "Turns that may wait in one replica; beyond it 429 at once. Count.", ge=0
+    )
+
+
+class SessionSettings(Section):
+    """Reuse of conversations that Lingma still holds."""
+
+    reuse_enabled: bool = _setting(
+        "SESSION_REUSE_ENABLED", True, "Continue the upstream session of a known conversation. Boolean."
+    )
+    cache_max_entries: int | None = _setting(
+        "SESSION_CACHE_MAX_ENTRIES",
+        None,
+        "Sessions remembered in the whole cluster. Count; unset: 256 for each live instance; 0: none.",
+    )
+    cache_ttl_s: float = _setting(
+        "SESSION_CACHE_TTL_SEC",
+        1800.0,
+        "Age at which a session is forgotten. Seconds; 0 or less: never.",
+        allow_inf_nan=False,
+    )
+    sticky_wait_s: Seconds = _setting(
+        "SESSION_STICKY_WAIT_SEC",
+        5.0,
+        "How long a turn waits for its session's busy instance before another one takes it. Seconds.",
+    )
+
+
+class ToolSettings(Section):
+    """Function calling over Lingma."""
+
+    forward_enabled: bool = _setting(
+        "TOOL_FORWARD_ENABLED",
+        True,
+        "Offer the client's tools upstream. Boolean; an explicit TOOL_MODE wins over it.",
+    )
+    allowlist: Names | None = _setting(
+        "TOOL_ALLOWLIST",
+        None,
+        "Tools that may be offered. Names by comma or line; unset: all; only separators: none.",
+    )
+    mode: Annotated[Literal["auto", "forward", "emulate", "off"], BeforeValidator(_lower)] | None = _setting(
+        "TOOL_MODE",
+        None,
+        "How tools are offered. forward: in the payload; emulate: taught in the prompt; auto: both; off. "
+        "Unset: auto, or off when TOOL_FORWARD_ENABLED is false.",
+    )
+    roundtrip: Annotated[Literal["stop", "approve", "reject"], BeforeValidator(_lower)] | None = _setting(
+        "TOOL_ROUNDTRIP",
+        None,
+        "What happens to a native tool call. stop: the client runs it; approve: it is acknowledged; reject. "
+        "Unset: stop when the client sent tools, else approve.",
+    )
+    native_events: Annotated[Literal["all", "offered"], BeforeValidator(_lower)] = _setting(
+        "TOOL_NATIVE_EVENTS",
+        "all",
+        "Native calls shown to a client that offered no tools. all, or offered: none of them.",
+    )
+
+    @property
+    def effective_mode(self) -> Literal["auto", "forward", "emulate", "off"]:
+        if self.mode is not None:
+            return self.mode
+        return "auto" if self.forward_enabled else "off"
+
+
+class TurnSettings(Section):
+    """Limits of one turn."""
+
+    timeout_s: float = _setting(
+        "TURN_TIMEOUT_S", 600.0, "Limit of one turn from its start, waiting included. Seconds.", gt=0
+    )
+    retention_s: Seconds = _setting(
+        "TURN_RETENTION_S", 60.0, "How long the frames of an ended turn are kept. Seconds."
+    )
+    retention_resumable_s: Seconds = _setting(
+        "TURN_RETENTION_RESUMABLE_S",
+        900.0,
+        "The same for a turn that asked to be resumable (background, Idempotency-Key). Seconds.",
+    )
+
+
+class StoreSettings(Section):
+    """Where state lives."""
+
+    redis_url: SecretStr = _setting(
+        "REDIS_URL",
+        SecretStr(MEMORY_URL),
+        "The store: memory://, redis://, rediss://, redis+sentinel:// or redis+cluster://. URL, kept secret "
+        "since it may hold a password; memory:// serves one process only.",
+        file_variant=True,
+    )
+    kv_dialect: Annotated[Literal["redis", "home"], BeforeValidator(_lower)] = _setting(
+        "KV_DIALECT",
+        "redis",
+        "Compare-and-swap of the store. redis: by script; home: the CAS command first.",
+    )
+    replay_isolation: Annotated[Literal["tenant", "shared"], BeforeValidator(_lower)] = _setting(
+        "REPLAY_ISOLATION",
+        "tenant",
+        "Who shares replayed reasoning. tenant; shared: everybody, for a fleet mixed with HOME nodes.",
+    )
+
+
+class GatewaySettings(Section):
+    """Everything a replica can be told."""
+
+    server: ServerSettings = Field(default_factory=ServerSettings)
+    access: AccessSettings = AccessSettings()
+    models: ModelSettings = ModelSettings()
+    lingma: LingmaSettings = LingmaSettings()
+    admission: AdmissionSettings = AdmissionSettings()
+    sessions: SessionSettings = SessionSettings()
+    tools: ToolSettings = ToolSettings()
+    turns: TurnSettings = TurnSettings()
+    store: StoreSettings = StoreSettings()
+
+    def require_shared_store(self) -> None:
+        """Refuse a store that only this process can see. Raises SettingsError."""
+        if self.store.redis_url.get_secret_value().startswith(MEMORY_URL):
+            raise SettingsError(
+                [
+                    "REDIS_URL: a replica of its own needs the store that its workers use: set a redis:// "
+                    "address (memory:// works only where both share a process: lingma-gateway up)"
+                ]
+            )
+
+
+def load(environ: Mapping[str, str]) -> tuple[GatewaySettings, list[str]]:
+    """Read a replica's settings: the tree, and what an operator should be told about names and words.
+
+    An empty value is the same as none. Raises SettingsError with everything that is wrong at once.
+    """
+    reading = Reading(GatewaySettings, environ, also_known=WORKER_NAMES)
+    problems = list(reading.problems)
+    try:
+        settings = GatewaySettings.model_validate(reading.tree)
+    except ValidationError as error:
+        raise SettingsError(problems + reading.told(error)) from None
+    if problems:
+        raise SettingsError(problems)
+    return settings, reading.warnings

@@ -1,0 +1,119 @@
+"""How a tree is read from an environment: names, files, and texts about what is wrong."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import Field, SecretStr, ValidationError
+
+from gateway.environ import Reading, Section, SettingsError, leaves
+from gateway.settings import GatewaySettings, load
+
+
+def setting(name: str, default: Any, *, file_variant: bool = False) -> Any:
+    extra: dict[str, Any] = {"env": name, "file_variant": file_variant}
+    return Field(default, json_schema_extra=extra)
+
+
+class Colours(Section):
+    hue: int = setting("TOOL_HUE", 3)
+    bright: bool = setting("TOOL_BRIGHT", True)
+    pigment: SecretStr | None = setting("TOOL_PIGMENT", None, file_variant=True)
+
+
+class Tree(Section):
+    colours: Colours = Colours()
+
+
+def read(**environ: str) -> Reading:
+    return Reading(Tree, environ, also_known=frozenset({"TOOL_OF_OTHERS"}))
+
+
+def test_a_nested_name_reaches_the_same_field_and_wins() -> None:
+    assert read(GATEWAY__COLOURS__HUE="5").tree == {"colours": {"hue": "5"}}
+    both = read(GATEWAY__COLOURS__HUE="5", TOOL_HUE="6")
+    assert both.tree == {"colours": {"hue": "5"}}
+    assert both.warnings == [
+        "GATEWAY__COLOURS__HUE and TOOL_HUE are set at the same time: GATEWAY__COLOURS__HUE is used"
+    ]
+
+
+def test_an_empty_value_is_no_value() -> None:
+    assert read(TOOL_HUE="  ", TOOL_BRIGHT="").tree == {}
+
+
+def test_a_secret_may_be_named_as_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "pigment"
+    file.write_text("ultramarine\n")
+    assert read(TOOL_PIGMENT_FILE=str(file)).tree == {"colours": {"pigment": "ultramarine"}}
+
+
+def test_an_inline_secret_wins_over_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "pigment"
+    file.write_text("ultramarine")
+    reading = read(TOOL_PIGMENT="ochre", TOOL_PIGMENT_FILE=str(file))
+    assert reading.tree == {"colours": {"pigment": "ochre"}}
+    assert len(reading.warnings) == 1
+
+
+def test_a_file_that_cannot_be_read_is_a_problem_that_names_variable_and_path(tmp_path: Path) -> None:
+    missing = tmp_path / "gone"
+    assert read(TOOL_PIGMENT_FILE=str(missing)).problems == [
+        f"TOOL_PIGMENT_FILE: the file {missing} cannot be read (FileNotFoundError)"
+    ]
+
+
+def test_only_secrets_have_a_file_variant() -> None:
+    reading = read(TOOL_HUE_FILE="/etc/hostname")
+    assert reading.tree == {}
+    assert reading.warnings == ["TOOL_HUE_FILE is not a setting; did you mean TOOL_HUE?"]
+
+
+def test_a_stranger_with_our_prefix_warns_with_the_nearest_name() -> None:
+    assert read(TOOL_HEU="1", TOOL_OF_OTHERS="1", LC_ALL="C").warnings == [
+        "TOOL_HEU is not a setting; did you mean TOOL_HUE?"
+    ]
+
+
+def test_a_stranger_near_to_nothing_warns_without_a_guess() -> None:
+    assert read(METRICS_QQQQQQQQQQ="1").warnings == ["METRICS_QQQQQQQQQQ is not a setting"]
+
+
+def test_a_misspelt_nested_name_is_a_problem() -> None:
+    reading = read(GATEWAY__COLOURS__HEU="1")
+    assert reading.problems == ["GATEWAY__COLOURS__HEU is not a setting; did you mean GATEWAY__COLOURS__HUE?"]
+    assert reading.warnings == []
+
+
+def test_a_bad_value_is_told_by_the_name_it_came_from_and_never_shown() -> None:
+    reading = read(GATEWAY__COLOURS__HUE="s3cret")
+    with pytest.raises(ValidationError) as caught:
+        Tree.model_validate(reading.tree)
+    (told,) = reading.told(caught.value)
+    assert told.startswith("GATEWAY__COLOURS__HUE: ")
+    assert "s3cret" not in told
+
+
+def test_every_problem_is_reported_at_once_and_no_value_is_shown() -> None:
+    environ = {
+        "PORT": "s3cret-a",
+        "MODEL_ALIASES": "{s3cret-b",
+        "TOOL_MODE": "s3cret-c",
+        "GATEWAY_QUEUE_TIMEOUT_SEC": "-1",
+        "GATEWAY__SERVER__PRT": "s3cret-d",
+        "ADMIN_TOKEN_FILE": "/nonexistent/token",
+        "REPLICA_ID": "s3cret e",
+    }
+    with pytest.raises(SettingsError) as caught:
+        load(environ)
+    text = str(caught.value)
+    assert all(name in text for name in environ)
+    assert "s3cret" not in text
+
+
+def test_every_leaf_of_the_gateway_has_a_name_and_a_description() -> None:
+    names = [leaf.env for leaf in leaves(GatewaySettings)]
+    assert len(names) == len(set(names))
+    assert all(
+        leaf.field.description and leaf.field.description.endswith(".") for leaf in leaves(GatewaySettings)
+    )
