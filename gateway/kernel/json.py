@@ -1,10 +1,13 @@
 """JSON on orjson. The only module that knows which library does it."""
 
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
 
-Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+if TYPE_CHECKING:
+    Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+else:
+    Json = Any  # libraries that read annotations at run time do not know recursive types
 JsonObject: TypeAlias = dict[str, Json]
 
 JsonError = orjson.JSONDecodeError

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from gateway.kernel.errors import ErrorKind
+from gateway.kernel.errors import ErrorKind, GatewayError
 from gateway.kernel.json import JsonObject
 from gateway.turn.items import Dialect, Item, ItemKind
 from gateway.turn.usage import Usage
@@ -138,6 +138,18 @@ TERMINAL: tuple[type, ...] = (TurnCompleted, TurnFailed, TurnCancelled)
 
 NOT_CONTENT: tuple[type, ...] = (TurnStarted, Heartbeat, UsageReported)
 """A client that has seen nothing but these may be given another attempt."""
+
+
+def error_info(error: GatewayError) -> ErrorInfo:
+    """The error as an event carries it."""
+    return ErrorInfo(
+        kind=error.kind,
+        message=error.message,
+        retryable=error.retryable,
+        retry_after_s=error.retry_after_s,
+        code=error.code,
+        param=error.param,
+    )
 
 
 def is_content(event: TurnEvent) -> bool:

@@ -1,11 +1,12 @@
 """Ports between the two sides of the gateway and the engine in the middle."""
 
-from collections.abc import AsyncIterator, Sequence
-from typing import Literal, Protocol
+from collections.abc import AsyncGenerator, Sequence
+from typing import Literal, Protocol, TypeAlias
 
 import msgspec
 
 from gateway.kernel.errors import GatewayError
+from gateway.turn.events import CancelReason
 from gateway.turn.frame import Burst, Frame
 from gateway.turn.losses import Loss
 from gateway.turn.request import Turn
@@ -56,8 +57,13 @@ class Call(msgspec.Struct, kw_only=True):
     """Unix milliseconds at which the turn must have ended."""
     queue_until: float
     """Loop time until which the attempt may wait for capacity."""
+    cancel_reason: CancelReason = "client_gone"
+    """Why the attempt is being cut short, should it be."""
     fresh: bool = False
     """Start without state kept upstream or injected from replay: set after a context was lost."""
+
+
+Again: TypeAlias = Literal["no", "fresh", "retry", "next"]
 
 
 class AttemptFailed(Exception):
@@ -67,7 +73,7 @@ class AttemptFailed(Exception):
     `retry` (same candidate), `next` (another candidate, if there is one).
     """
 
-    def __init__(self, error: GatewayError, *, again: Literal["no", "fresh", "retry", "next"] = "no") -> None:
+    def __init__(self, error: GatewayError, *, again: Again = "no") -> None:
         super().__init__(str(error))
         self.error = error
         self.again = again
@@ -83,10 +89,14 @@ class Executor(Protocol):
         """What this upstream will not honour of the turn; known before anything is sent."""
         ...
 
-    def attempt(self, call: Call) -> AsyncIterator[Burst]:
+    def attempt(self, call: Call) -> AsyncGenerator[Burst, None]:
         """Frames of one attempt, in bursts, ending with a terminal event.
 
         Raises AttemptFailed only while no content was yielded; afterwards failures are TurnFailed events.
         Closing the iterator stops the upstream work and frees the slot.
         """
+        ...
+
+    def conclude(self, turn: Turn) -> None:
+        """The turn is over, whatever became of its attempts: let go of what they left behind."""
         ...

@@ -1,0 +1,1 @@
+"""The one orchestration: admission, routing, attempts, legal ends."""

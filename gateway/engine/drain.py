@@ -1,0 +1,72 @@
+"""The turns that run on this replica, and how they come to an end when it stops.
+
+Order of a drain: readiness false, still served for `listen_s`; then new turns are refused; then what runs may
+end until the deadline; what is left is cancelled with TurnCancelled(drain), so that every client gets a legal
+end; then the server may stop.
+"""
+
+import asyncio
+import logging
+from typing import Literal, Protocol
+
+from gateway.turn.events import CancelReason
+
+log = logging.getLogger(__name__)
+
+State = Literal["serving", "leaving", "closed"]
+
+
+class Cancellable(Protocol):
+    def cancel(self, reason: CancelReason) -> None: ...
+
+
+class Drain:
+    """`state`: serving, then leaving (not ready, still served), then closed (new turns are refused)."""
+
+    def __init__(self, *, listen_s: float, deadline_s: float) -> None:
+        self._listen_s = listen_s
+        self._deadline_s = deadline_s
+        self._running: set[Cancellable] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.state: State = "serving"
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._running)
+
+    def enter(self, run: Cancellable) -> None:
+        self._running.add(run)
+        self._idle.clear()
+
+    def leave(self, run: Cancellable) -> None:
+        self._running.discard(run)
+        if not self._running:
+            self._idle.set()
+
+    async def drain(self) -> None:
+        """Returns when nothing runs any more, or CANCEL_S after the rest was cancelled."""
+        self.state = "leaving"
+        log.info("drain.started", extra={"in_flight": self.in_flight})
+        await asyncio.sleep(self._listen_s)
+        self.state = "closed"
+        if await self._settled(self._deadline_s):
+            log.info("drain.finished", extra={"cancelled": 0})
+            return
+        rest = list(self._running)
+        for run in rest:
+            run.cancel("drain")
+        await self._settled(CANCEL_S)
+        log.info("drain.finished", extra={"cancelled": len(rest)})
+
+    async def _settled(self, within_s: float) -> bool:
+        try:
+            async with asyncio.timeout(within_s):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+CANCEL_S = 5.0
+"""How long cancelled turns have to tell their clients."""

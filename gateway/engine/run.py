@@ -1,0 +1,243 @@
+"""The one orchestration of a turn: admission, routing, attempts, grammar, observers, a legal end.
+
+A TurnRun is iterated once, by the task that answers the client. It yields bursts of frames whose events keep
+turn/grammar.py. An error before the first frame is raised as a GatewayError; afterwards every failure is a
+terminal event, so the client always gets its protocol's own end. Closing it early stops the upstream work.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator
+
+import msgspec
+
+from gateway.engine.admission import Admission
+from gateway.engine.drain import Drain
+from gateway.engine.observers import Observers, TurnRecorder
+from gateway.engine.retry import Plan
+from gateway.engine.routing import Candidate, Route, Router
+from gateway.kernel.aio import shielded
+from gateway.kernel.clock import Clock
+from gateway.kernel.errors import GatewayError, Internal, Overloaded, QueueTimeout
+from gateway.turn.events import (
+    CancelReason,
+    TurnCancelled,
+    TurnEvent,
+    TurnFailed,
+    TurnStarted,
+    error_info,
+)
+from gateway.turn.frame import Burst, Frame
+from gateway.turn.grammar import Repair
+from gateway.turn.losses import Loss
+from gateway.turn.ports import AttemptFailed, Call, Executor
+from gateway.turn.request import Turn
+
+log = logging.getLogger(__name__)
+
+CLOSE_S = 2.0
+"""Bound of the cleanup when a turn is cut short."""
+
+
+class EngineLimits(msgspec.Struct, frozen=True, kw_only=True):
+    turn_timeout_s: float = 600.0
+    queue_timeout_s: float = 30.0
+
+
+class Engine:
+    """What every turn of this replica shares."""
+
+    def __init__(
+        self,
+        *,
+        router: Router,
+        admission: Admission,
+        drain: Drain,
+        recorder: TurnRecorder,
+        clock: Clock,
+        limits: EngineLimits,
+    ) -> None:
+        self.router = router
+        self.admission = admission
+        self.drain = drain
+        self.recorder = recorder
+        self.clock = clock
+        self.limits = limits
+
+    def run_turn(self, turn: Turn) -> "TurnRun":
+        return TurnRun(self, turn)
+
+
+class TurnRun:
+    """One turn being run. Iterate it, then close it."""
+
+    def __init__(self, engine: Engine, turn: Turn) -> None:
+        self._engine = engine
+        self._turn = turn
+        self.losses: list[Loss] = list(turn.losses)
+        """Complete when the first burst has arrived."""
+        self._observers = Observers(turn, engine.recorder, engine.clock)
+        self._started = TurnStarted(model=turn.model, created_at=turn.created_at_ms // 1000)
+        self._repair = Repair(self._started)
+        self._said_start = False
+        self._call: Call | None = None
+        self._cancel_reason: CancelReason | None = None
+        self._task: asyncio.Task[object] | None = None
+        self._bursts = self._run()
+
+    # -- the consumer's side ------------------------------------------------------------------------------
+
+    def __aiter__(self) -> AsyncIterator[Burst]:
+        return self
+
+    async def __anext__(self) -> Burst:
+        if self._cancel_reason is not None and not self._repair.ended and self._said_start:
+            # Cancelled while the consumer was busy sending: the generator learns of it now.
+            return await self._bursts.athrow(asyncio.CancelledError())
+        self._task = asyncio.current_task()
+        try:
+            return await anext(self._bursts)
+        finally:
+            self._task = None
+
+    async def aclose(self) -> None:
+        """Stop the work if it still runs, and record the turn. Bounded; safe to call twice."""
+        await shielded(self._bursts.aclose(), within_s=CLOSE_S)
+        self._observers.close()
+
+    def cancel(self, reason: CancelReason) -> None:
+        """End the turn from outside: its client is told with a legal end."""
+        if self._cancel_reason is not None or self._repair.ended:
+            return
+        self._cancel_reason = reason
+        if self._call is not None:
+            self._call.cancel_reason = reason
+        if self._task is not None:
+            self._task.cancel()
+
+    # -- the orchestration --------------------------------------------------------------------------------
+
+    async def _run(self) -> AsyncGenerator[Burst, None]:
+        engine = self._engine
+        engine.drain.enter(self)
+        try:
+            async with contextlib.aclosing(self._admitted()) as bursts:
+                async for burst in bursts:
+                    yield burst
+        except asyncio.CancelledError:
+            if self._cancel_reason is None:
+                raise
+            if (task := asyncio.current_task()) is not None:
+                task.uncancel()
+            yield self._end(TurnCancelled(self._cancel_reason))
+        except GatewayError as error:
+            if not self._said_start:
+                self._observers.refused(error.kind)
+                raise
+            yield self._end(TurnFailed(error_info(error)))
+        except Exception as error:
+            log.exception("turn.crashed", extra={"turn_id": self._turn.id})
+            internal = Internal("the gateway failed to process this request")
+            if not self._said_start:
+                self._observers.refused(internal.kind)
+                raise internal from error
+            yield self._end(TurnFailed(error_info(internal)))
+        finally:
+            self._observers.figures.repairs = self._repair.repairs
+            self._observers.close()
+            engine.drain.leave(self)
+
+    async def _admitted(self) -> AsyncGenerator[Burst, None]:
+        engine = self._engine
+        if engine.drain.state == "closed":
+            raise Overloaded("this replica is shutting down; send the request again", retry_after_s=1)
+        queue_until = asyncio.get_running_loop().time() + engine.limits.queue_timeout_s
+        route = engine.router.route(self._turn)
+        self.losses.extend(route.losses)
+        async with (
+            engine.admission.admitted(self._turn, until=queue_until),
+            contextlib.aclosing(self._attempts(route, queue_until)) as bursts,
+        ):
+            async for burst in bursts:
+                yield burst
+
+    async def _attempts(self, route: Route, queue_until: float) -> AsyncGenerator[Burst, None]:
+        """Attempts until one has sent content or none may follow."""
+        plan = Plan(candidates=len(route.candidates))
+        used: dict[str, Executor] = {}
+        try:
+            while True:
+                plan.begin()
+                candidate = route.candidates[plan.index]
+                used[candidate.executor.name] = candidate.executor
+                call = self._order(candidate, plan, queue_until)
+                try:
+                    async with contextlib.aclosing(candidate.executor.attempt(call)) as bursts:
+                        async for burst in bursts:
+                            if legal := self._legal(burst):
+                                yield legal
+                            if self._repair.ended:
+                                return
+                    yield self._end(None)
+                    return
+                except AttemptFailed as failure:
+                    self._after(failure, plan)
+        finally:
+            for executor in used.values():
+                executor.conclude(self._turn)
+
+    def _order(self, candidate: Candidate, plan: Plan, queue_until: float) -> Call:
+        """The next attempt, and the figures that say who makes it."""
+        if plan.attempts == 1:
+            self.losses.extend(candidate.executor.losses(self._turn))
+        figures = self._observers.figures
+        figures.attempts = plan.attempts
+        figures.upstream = candidate.executor.name
+        figures.model = candidate.model
+        timeout_ms = round(self._engine.limits.turn_timeout_s * 1000)
+        self._call = Call(
+            turn=self._turn,
+            model=candidate.model,
+            attempt=plan.attempts,
+            deadline_ms=self._turn.created_at_ms + timeout_ms,
+            queue_until=queue_until,
+            fresh=plan.fresh,
+        )
+        return self._call
+
+    def _after(self, failure: AttemptFailed, plan: Plan) -> None:
+        """Return when another attempt may follow; raise the failure's error when not."""
+        if isinstance(failure.error, QueueTimeout | Overloaded):
+            self._engine.admission.reject()
+        if not plan.after(failure):
+            raise failure.error from failure
+        log.info(
+            "turn.retried",
+            extra={"turn_id": self._turn.id, "again": failure.again, "kind": str(failure.error.kind)},
+        )
+
+    # -- every frame passes here --------------------------------------------------------------------------
+
+    def _legal(self, burst: Burst) -> Burst:
+        """The burst with its events in legal order; frames that say nothing are left out."""
+        out: Burst = []
+        for frame in burst:
+            events = frame.events
+            if not events:
+                continue
+            if self._said_start and type(events[0]) is TurnStarted:
+                events = events[1:]  # a later attempt: the client knows already
+            legal = self._repair.feed(events)
+            if not legal:
+                continue
+            self._said_start = True
+            self._observers.see(legal)
+            out.append(frame if legal is frame.events else msgspec.structs.replace(frame, events=legal))
+        return out
+
+    def _end(self, terminal: TurnFailed | TurnCancelled | None) -> Burst:
+        events: tuple[TurnEvent, ...] = self._repair.eof(terminal)
+        self._said_start = True
+        self._observers.see(events)
+        return [Frame(events)]

@@ -1,0 +1,360 @@
+"""The gateway half of the job protocol: hand an attempt to a worker, read what it says, end it.
+
+A JobTurn is one turn as this replica serves it. It owns the turn's record, its feed and its lease, over all
+attempts. Safety comes from the turn record alone: an attempt is created or assigned there before the worker
+hears of it, and what a fenced attempt still says is dropped.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Sequence
+
+from gateway.jobs.codec import encode
+from gateway.jobs.directory import Directory, Placement
+from gateway.jobs.hub import Feed, Hub
+from gateway.jobs.messages import (
+    BLOB_THRESHOLD_BYTES,
+    Accepted,
+    Cancel,
+    Envelope,
+    Finished,
+    FrameBatch,
+    Outcome,
+    Reply,
+    Submit,
+)
+from gateway.kernel.aio import Tasks, background, supervise
+from gateway.kernel.clock import Clock
+from gateway.kernel.errors import (
+    GatewayError,
+    Internal,
+    StoreDataLoss,
+    StoreUnavailable,
+    WorkerLost,
+)
+from gateway.kernel.ids import ReplicaId
+from gateway.store.keys import Keys
+from gateway.store.kv import KVClient, KVSetOptions
+from gateway.store.streams import Streams
+from gateway.store.turnlog import Fence, TurnLog, TurnRecord, TurnState
+from gateway.turn.request import Turn
+
+log = logging.getLogger(__name__)
+
+LEASE_RENEW_S = 2.0
+LEASE_MS = 6000
+SILENCE_ACCEPTED_S = 6.0
+SILENCE_QUEUED_S = 30.0
+OUTAGE_LIMIT_S = 15.0
+"""How long a stream waits for a store that is down before it ends with an error."""
+RETENTION_S = 60.0
+RETENTION_RESUMABLE_S = 900.0
+GRACE_S = 5.0
+GRACE_RESUMABLE_S = 30.0
+CANCEL_WAIT_S = 1.0
+"""How long a cancelled attempt may take to say so before the gateway ends it."""
+SETTLE_S = 2.0
+COMMANDS_MAX = 10_000
+"""Bound of a worker's command stream; a worker that reads nothing is dead long before."""
+
+
+class JobClient:
+    """Everything a replica says to workers. `running()` keeps its background loops."""
+
+    def __init__(
+        self,
+        *,
+        streams: Streams,
+        turns: TurnLog,
+        kv: KVClient,
+        keys: Keys,
+        hub: Hub,
+        directory: Directory,
+        clock: Clock,
+        replica_id: ReplicaId,
+    ) -> None:
+        self.streams = streams
+        self.turns = turns
+        self.kv = kv
+        self.keys = keys
+        self.hub = hub
+        self.directory = directory
+        self.clock = clock
+        self.replica_id = replica_id
+        self._open: dict[str, JobTurn] = {}
+        self._tasks = Tasks()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        async with background(
+            supervise("jobs.leases", self._renew_leases), supervise("jobs.directory", self.directory.run)
+        ):
+            try:
+                yield
+            finally:
+                await self._tasks.aclose(within_s=SETTLE_S)
+
+    @property
+    def open_turns(self) -> int:
+        return len(self._open)
+
+    def turn(self, turn: Turn) -> "JobTurn":
+        """The turn as this replica serves it: one object for all its attempts."""
+        job = self._open.get(turn.id)
+        if job is None:
+            job = self._open[turn.id] = JobTurn(self, turn)
+        return job
+
+    def conclude(self, turn_id: str) -> None:
+        """The turn is over for its client. What may still run is seen to its end in the background."""
+        job = self._open.pop(turn_id, None)
+        if job is None:
+            return
+        if job.running:
+            self._tasks.spawn(self._settle(job), name=f"settle-{turn_id}")
+        else:
+            job.close()
+
+    async def _settle(self, job: "JobTurn") -> None:
+        try:
+            await job.settle()
+        except GatewayError as error:
+            log.warning("jobs.settle_failed", extra={"turn_id": job.turn_id, "kind": str(error.kind)})
+        finally:
+            job.close()
+
+    async def _renew_leases(self) -> None:
+        """One pipeline for all turns; a worker cancels a turn whose lease is gone for its grace."""
+        while True:
+            await asyncio.sleep(LEASE_RENEW_S)
+            if self._open:
+                try:
+                    await self.turns.renew_leases(list(self._open), lease_ms=LEASE_MS)
+                except StoreUnavailable:
+                    log.debug("jobs.lease_renewal_failed")
+
+
+class JobTurn:
+    """One turn on this replica: its record, its feed, and the attempt that is running."""
+
+    def __init__(self, client: JobClient, turn: Turn) -> None:
+        self._client = client
+        self._turn = turn
+        self._feed: Feed | None = None
+        self._placement: Placement | None = None
+        self._attempt = 0
+        self._created = False
+        self._accepted = False
+        self._finished = False
+        self._stopped = False
+        self._next_seq = 1
+        self.lost = False
+        """The worker is gone: nobody will say that the attempt is over."""
+
+    @property
+    def turn_id(self) -> str:
+        return self._turn.id
+
+    @property
+    def attempts(self) -> int:
+        """Number of the last attempt handed out, 0 before the first."""
+        return self._attempt
+
+    @property
+    def retention_s(self) -> float:
+        return RETENTION_RESUMABLE_S if self._turn.resumable else RETENTION_S
+
+    # -- starting an attempt ------------------------------------------------------------------------------
+
+    async def submit(self, placement: Placement, attempt: int, submit: Submit) -> None:
+        """Fence every earlier attempt, then hand this one to the worker.
+
+        Raises StoreUnavailable, StoreDataLoss. After an error nothing will run: the attempt is fenced or the
+        slot was never taken over.
+        """
+        client = self._client
+        fence = Fence(attempt, placement.worker, placement.epoch)
+        params = submit.params
+        if len(params) > BLOB_THRESHOLD_BYTES:
+            await client.kv.kv_set(
+                client.keys.blob(self._turn.id), params, KVSetOptions(ex=self._life_s(submit.deadline_ms))
+            )
+            submit.params, submit.in_blob = b"", True
+        submit.lease_grace_s = GRACE_RESUMABLE_S if self._turn.resumable else GRACE_S
+        await self._claim_record(fence, placement, submit.deadline_ms)
+        if self._feed is None:
+            self._feed = client.hub.subscribe(self._turn.id)
+        self._feed.last_at = asyncio.get_running_loop().time()
+        self._placement, self._attempt = placement, attempt
+        self._accepted = self._finished = self._stopped = self.lost = False
+        self._next_seq = 1
+        await client.streams.append(
+            client.keys.commands(placement.worker), encode(self._envelope(), submit), max_len=COMMANDS_MAX
+        )
+
+    async def _claim_record(self, fence: Fence, placement: Placement, deadline_ms: int) -> None:
+        turns = self._client.turns
+        if self._created:
+            if not await turns.assign(
+                self._turn.id, expected_attempt=self._attempt, fence=fence, instance=placement.instance
+            ):
+                raise StoreDataLoss("the turn was ended by somebody else")
+            return
+        record = TurnRecord(
+            turn_id=self._turn.id,
+            tenant=self._turn.tenant,
+            state=TurnState.QUEUED,
+            attempt=fence.attempt,
+            worker=fence.worker,
+            epoch=fence.epoch,
+            instance=placement.instance,
+            replica=self._client.replica_id,
+            created_at_ms=self._turn.created_at_ms,
+            deadline_ms=deadline_ms,
+            last_seq=0,
+            resumable=self._turn.resumable,
+        )
+        self._created = True
+        await turns.create(record, ttl_s=self._life_s(deadline_ms), lease_ms=LEASE_MS)
+
+    def _life_s(self, deadline_ms: int) -> float:
+        """Until the deadline, then for as long as an ended turn is kept."""
+        return max(0.0, (deadline_ms - self._client.clock.now_ms()) / 1000) + self.retention_s
+
+    def _envelope(self) -> Envelope:
+        placement = self._placement
+        return Envelope(
+            turn_id=self._turn.id,
+            attempt=self._attempt,
+            epoch=placement.epoch if placement else 0,
+            tenant=self._turn.tenant,
+            sent_at_ms=self._client.clock.now_ms(),
+            request_id=self._turn.request_id,
+        )
+
+    # -- reading ------------------------------------------------------------------------------------------
+
+    async def next(self, *, until: float) -> list[Reply]:
+        """Replies of the running attempt, at least one. Repeats are dropped.
+
+        `until` is the loop time after which nobody wants an answer. Raises WorkerLost when the worker is gone
+        or silent, StoreUnavailable when the store stays away, StoreDataLoss when it lost frames, and
+        TimeoutError.
+        """
+        feed = self._feed
+        if feed is None:
+            raise Internal("no attempt was submitted")
+        loop = asyncio.get_running_loop()
+        while True:
+            messages = await feed.next(within_s=max(0.0, min(1.0, until - loop.time())))
+            if messages:
+                replies = self._current(messages)
+                if replies:
+                    return replies
+                continue
+            now = loop.time()
+            if now >= until:
+                raise TimeoutError
+            self._judge_silence(now)
+
+    def _judge_silence(self, now: float) -> None:
+        down_since = self._client.hub.down_since
+        if down_since is not None:
+            if now - down_since > OUTAGE_LIMIT_S:
+                raise StoreUnavailable("the store has been unreachable for too long")
+            return
+        assert self._feed is not None
+        assert self._placement is not None
+        silent_s = now - self._feed.last_at
+        if silent_s > (SILENCE_ACCEPTED_S if self._accepted else SILENCE_QUEUED_S):
+            raise WorkerLost("the worker that ran this turn has gone silent")
+        record = self._client.directory.worker(self._placement.worker)
+        if silent_s > 1.0 and (record is None or record.epoch != self._placement.epoch):
+            raise WorkerLost("the worker that ran this turn is gone")
+
+    def _current(self, messages: Sequence[tuple[Envelope, Reply]]) -> list[Reply]:
+        """Only what the running attempt says, each frame once, without a gap."""
+        replies: list[Reply] = []
+        for envelope, reply in messages:
+            if envelope.attempt != self._attempt or self._finished:
+                continue
+            if isinstance(reply, FrameBatch):
+                fresh = self._fresh(reply)
+                if fresh is not None:
+                    replies.append(fresh)
+                continue
+            if isinstance(reply, Accepted):
+                self._accepted = True
+            elif isinstance(reply, Finished):
+                self._finished = True
+            replies.append(reply)
+        return replies
+
+    def _fresh(self, batch: FrameBatch) -> FrameBatch | None:
+        skip = self._next_seq - batch.seq_first
+        if skip < 0:
+            raise StoreDataLoss("the store lost part of this turn")
+        if skip >= len(batch.frames):
+            return None
+        self._next_seq = batch.seq_first + len(batch.frames)
+        if skip == 0:
+            return batch
+        return FrameBatch(seq_first=batch.seq_first + skip, frames=batch.frames[skip:])
+
+    # -- ending -------------------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> bool:
+        """An attempt was handed to a worker that has not said that it is over."""
+        return self._placement is not None and not self._finished
+
+    async def stop(self, reason: str) -> None:
+        """Tell the worker to stop the running attempt. Idempotent, safe before Accepted, never raises."""
+        placement = self._placement
+        if placement is None or self._finished or self._stopped:
+            return
+        self._stopped = True
+        try:
+            await self._client.streams.append(
+                self._client.keys.commands(placement.worker),
+                encode(self._envelope(), Cancel(reason=reason)),
+                max_len=COMMANDS_MAX,
+            )
+        except GatewayError as error:
+            log.warning("jobs.cancel_failed", extra={"turn_id": self.turn_id, "kind": str(error.kind)})
+
+    async def settle(self) -> None:
+        """See to it that the attempt is over: wait for the worker to say so, else end the turn from here.
+
+        Afterwards the worker's appends are refused and it stops that chat; the slot is free.
+        Raises StoreUnavailable.
+        """
+        if not self.lost:
+            await self._wait_finished(CANCEL_WAIT_S)
+        if self._finished:
+            return
+        state = TurnState.LOST if self.lost else TurnState.CANCELLED
+        outcome: Outcome = "lost" if self.lost else "cancelled"
+        await self._client.turns.finish(
+            self.turn_id,
+            state,
+            fence=None,
+            entry=encode(self._envelope(), Finished(outcome=outcome, reason="client_gone")),
+            retention_s=self.retention_s,
+        )
+        self._finished = True
+        if self._placement is not None:
+            await self._client.directory.release(self._placement)
+
+    async def _wait_finished(self, within_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + within_s
+        while not self._finished and self._feed is not None and (left := until - loop.time()) > 0:
+            self._current(await self._feed.next(within_s=left))
+
+    def close(self) -> None:
+        """Stop reading; the lease runs out by itself."""
+        if self._feed is not None:
+            self._feed.close()
+            self._feed = None

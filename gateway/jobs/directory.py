@@ -1,0 +1,178 @@
+"""Who is alive and who may take a turn: worker records, and the choice of an instance with a reserved slot.
+
+Records are read by one loop (REFRESH_S) and on demand. Placement is the gateway's alone: the wanted instance
+(a session's), else the affinity choice by rendezvous hashing, else the least loaded. A reserved slot expires
+by itself unless the worker takes it over.
+"""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from gateway.jobs.codec import decode_record
+from gateway.jobs.messages import InstanceRecord, WorkerRecord
+from gateway.kernel.clock import Clock
+from gateway.kernel.errors import StoreUnavailable
+from gateway.store.keys import Keys
+from gateway.store.kv import KVClient
+from gateway.store.leases import Leases
+
+log = logging.getLogger(__name__)
+
+REFRESH_S = 1.0
+RESERVE_S = 10.0
+"""How long a reserved slot waits for the worker to take it over."""
+
+
+class Placement(msgspec.Struct, frozen=True):
+    """An instance with a slot reserved for one attempt."""
+
+    worker: str
+    epoch: int
+    instance: str
+    """Its name inside the worker, such as `inst-0`."""
+    slots_key: bytes
+    holder: str
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.worker}/{self.instance}"
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    worker: WorkerRecord
+    instance: InstanceRecord
+    slots_key: bytes
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.worker.worker}/{self.instance.name}"
+
+
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """What a turn wants of the instance that takes it."""
+
+    model: str = ""
+    """Instances that do not list the model are passed over, unless they list none at all."""
+    affinity: str = ""
+    """Equal texts go to the same healthy instance."""
+    excluded: frozenset[str] = frozenset()
+    """Full names of instances that have declined or failed this turn."""
+
+
+class Directory:
+    def __init__(self, kv: KVClient, leases: Leases, keys: Keys, clock: Clock) -> None:
+        self._kv = kv
+        self._leases = leases
+        self._keys = keys
+        self._clock = clock
+        self._workers: list[WorkerRecord] = []
+        self._loaded = False
+        self.on_change: list[Callable[[], None]] = []
+        """Called after a refresh that found other instances ready than the one before."""
+
+    async def run(self) -> None:
+        """The refreshing loop; an outage keeps what was known last."""
+        while True:
+            try:
+                await self.refresh()
+            except StoreUnavailable:
+                log.debug("directory.store_unavailable")
+            await asyncio.sleep(REFRESH_S)
+
+    async def refresh(self) -> None:
+        """Read all records. Raises StoreUnavailable."""
+        names = await self._leases.holders(self._keys.workers)
+        values = await self._kv.kv_mget(*(self._keys.worker(name) for name in names)) if names else []
+        records = [decode_record(value) for value in values if value is not None]
+        before = self._ready_names()
+        self._workers = sorted((r for r in records if r is not None), key=lambda r: r.worker)
+        self._loaded = True
+        if self._ready_names() != before:
+            for callback in self.on_change:
+                callback()
+
+    def _ready_names(self) -> list[str]:
+        return [candidate.full_name for candidate in self.candidates()]
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the records have ever been read."""
+        return self._loaded
+
+    @property
+    def workers(self) -> Sequence[WorkerRecord]:
+        return self._workers
+
+    def worker(self, name: str) -> WorkerRecord | None:
+        return next((record for record in self._workers if record.worker == name), None)
+
+    def candidates(self) -> list[Candidate]:
+        """Instances that may be given work, in a stable order."""
+        return [
+            Candidate(record, instance, self._keys.slots(record.worker, instance.index))
+            for record in self._workers
+            if not record.draining
+            for instance in record.instances
+            if instance.ready
+        ]
+
+    def find(self, full_name: str) -> Candidate | None:
+        """The ready instance of that name: `worker/inst-0`, or `inst-0` when only one worker has it."""
+        found = [c for c in self.candidates() if full_name in (c.full_name, c.instance.name)]
+        return found[0] if len(found) == 1 else next((c for c in found if c.full_name == full_name), None)
+
+    async def reserve(self, candidate: Candidate, holder: str) -> Placement | None:
+        """Take one slot of that instance, or None when it is full. Raises StoreUnavailable."""
+        taken = await self._leases.acquire(
+            candidate.slots_key, holder, limit=candidate.instance.capacity, ttl_s=RESERVE_S
+        )
+        if not taken:
+            return None
+        return Placement(
+            worker=candidate.worker.worker,
+            epoch=candidate.worker.epoch,
+            instance=candidate.instance.name,
+            slots_key=candidate.slots_key,
+            holder=holder,
+        )
+
+    async def release(self, placement: Placement) -> None:
+        await self._leases.release(placement.slots_key, placement.holder)
+
+    async def place(self, wish: Wish, holder: str) -> Placement | None:
+        """Reserve a slot on the best instance; None when every suitable one is full or there is none."""
+        suitable = self.suitable(wish)
+        if not suitable:
+            return None
+        if wish.affinity:
+            choice = max(suitable, key=lambda c: _weight(wish.affinity, c.full_name))
+            if (placement := await self.reserve(choice, holder)) is not None:
+                return placement
+            suitable = [c for c in suitable if c is not choice]
+        if len(suitable) > 1:
+            loads = await self._leases.counts([c.slots_key for c in suitable])
+            ranked = sorted(zip(loads, range(len(suitable)), suitable, strict=True), key=lambda r: r[:2])
+            suitable = [candidate for _, _, candidate in ranked]
+        for candidate in suitable:
+            if (placement := await self.reserve(candidate, holder)) is not None:
+                return placement
+        return None
+
+    def suitable(self, wish: Wish) -> list[Candidate]:
+        """Ready instances that can serve the wish; the excluded ones only when there is no other."""
+        able = [c for c in self.candidates() if _offers(c.instance, wish.model)]
+        preferred = [c for c in able if c.full_name not in wish.excluded]
+        return preferred or able
+
+
+def _offers(instance: InstanceRecord, model: str) -> bool:
+    return not model or not instance.models or any(m.key == model for m in instance.models)
+
+
+def _weight(affinity: str, name: str) -> bytes:
+    """Rendezvous hashing: stable across replicas and restarts; who leaves moves only its own."""
+    return hashlib.blake2b(f"{affinity}\x1f{name}".encode(), digest_size=8).digest()

@@ -1,0 +1,258 @@
+"""One blocking read per replica (per bucket on a Cluster) for all of its turns.
+
+A turn subscribes and gets a Feed; the hub reads the frames streams of all feeds with one XREAD and hands each
+feed its entries. A feed whose client is slow is parked: its stream leaves the read set until it has been
+drained, and since the stream itself is the buffer nothing is lost and nobody else waits. A new or unparked
+feed wakes a blocked read through the replica's wake stream.
+
+During an outage of the store feeds simply stay silent; `down_since` tells for how long. When the store comes
+back, feeds whose turn it no longer knows fail with StoreDataLoss.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from gateway.jobs.codec import DecodeProblem, ReplyMessage, decode_reply
+from gateway.kernel.aio import background
+from gateway.kernel.errors import GatewayError, StoreDataLoss, StoreUnavailable
+from gateway.store.keys import Keys
+from gateway.store.streams import Entry, StreamReader, Streams
+from gateway.store.turnlog import TurnLog
+
+log = logging.getLogger(__name__)
+
+BLOCK_MS = 2000
+ENTRIES_PER_READ = 32
+"""Per stream and read. An entry holds up to 64 frames."""
+PARK_AT_BYTES = 512 * 1024
+RETRY_MIN_S = 0.02
+RETRY_MAX_S = 1.0
+
+
+class Feed:
+    """The replies of one turn, in order. One consumer."""
+
+    __slots__ = (
+        "_entries",
+        "_error",
+        "_hub",
+        "_ready",
+        "_size",
+        "cursor",
+        "key",
+        "last_at",
+        "parked",
+        "turn_id",
+    )
+
+    def __init__(self, hub: "Hub", turn_id: str, key: bytes, now: float) -> None:
+        self.turn_id = turn_id
+        self.key = key
+        self.cursor = b"0"
+        """Id of the last entry read from the stream."""
+        self.last_at = now
+        """Loop time of the last sign of life; an outage of the store does not count as silence."""
+        self.parked = False
+        self._hub = hub
+        self._entries: deque[bytes] = deque()
+        self._size = 0
+        self._ready: asyncio.Future[None] | None = None
+        self._error: GatewayError | None = None
+
+    def push(self, entries: Sequence[Entry], now: float) -> None:
+        for _, payload in entries:
+            self._entries.append(payload)
+            self._size += len(payload)
+        self.cursor = entries[-1][0]
+        self.last_at = now
+        if self._size >= PARK_AT_BYTES:
+            self.parked = True
+        self._wake()
+
+    def fail(self, error: GatewayError) -> None:
+        """What has arrived is still delivered first."""
+        self._error = error
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._ready is not None and not self._ready.done():
+            self._ready.set_result(None)
+
+    async def next(self, *, within_s: float) -> list[ReplyMessage]:
+        """All replies that are waiting, at least one; empty when within_s passed without any.
+
+        An entry that cannot be decoded is logged and left out. Raises StoreDataLoss.
+        """
+        if not self._entries and self._error is None:
+            loop = asyncio.get_running_loop()
+            self._ready = loop.create_future()
+            handle = loop.call_later(within_s, self._wake)
+            try:
+                await self._ready
+            finally:
+                handle.cancel()
+                self._ready = None
+        if not self._entries:
+            if self._error is not None:
+                raise self._error
+            return []
+        return self._take()
+
+    def _take(self) -> list[ReplyMessage]:
+        messages: list[ReplyMessage] = []
+        while self._entries:
+            payload = self._entries.popleft()
+            try:
+                messages.append(decode_reply(payload))
+            except DecodeProblem as problem:
+                log.warning(
+                    "hub.reply_undecodable", extra={"turn_id": self.turn_id, "reason": problem.reason}
+                )
+        self._size = 0
+        if self.parked:
+            self.parked = False
+            self._hub.rewire(self)
+        return messages
+
+    def close(self) -> None:
+        self._hub.unsubscribe(self)
+
+
+class Hub:
+    """Owns the reading loops. `run()` is an async context that keeps them."""
+
+    def __init__(
+        self,
+        streams: Streams,
+        turns: TurnLog,
+        keys: Keys,
+        replica_id: str,
+        *,
+        on_recovered: Callable[[], None] | None = None,
+    ) -> None:
+        self._streams = streams
+        self._turns = turns
+        self._keys = keys
+        self._replica_id = replica_id
+        self._feeds: dict[str, Feed] = {}
+        self._buckets = [_Bucket(self, streams, key) for key in keys.wakes(replica_id)]
+        self._on_recovered = on_recovered
+
+    @contextlib.asynccontextmanager
+    async def running(self):  # type: ignore[no-untyped-def]
+        async with background(*(bucket.run() for bucket in self._buckets)):
+            yield self
+
+    @property
+    def turns(self) -> int:
+        return len(self._feeds)
+
+    @property
+    def down_since(self) -> float | None:
+        """Loop time at which the first of the failing reads began to fail; None while all is well."""
+        return min((b.down_since for b in self._buckets if b.down_since is not None), default=None)
+
+    def subscribe(self, turn_id: str) -> Feed:
+        """Read the turn's frames from its first entry on."""
+        feed = Feed(self, turn_id, self._keys.frames(turn_id), asyncio.get_running_loop().time())
+        self._feeds[turn_id] = feed
+        self._bucket(turn_id).add(feed)
+        return feed
+
+    def unsubscribe(self, feed: Feed) -> None:
+        if self._feeds.get(feed.turn_id) is feed:
+            del self._feeds[feed.turn_id]
+        self._bucket(feed.turn_id).remove(feed)
+
+    def rewire(self, feed: Feed) -> None:
+        """A parked feed has been drained: read it again."""
+        self._bucket(feed.turn_id).wake()
+
+    def _bucket(self, turn_id: str) -> "_Bucket":
+        return self._buckets[self._keys.bucket_of(turn_id)]
+
+    async def recovered(self, feeds: Sequence[Feed], now: float) -> None:
+        """After an outage: silence is counted anew, and turns that the store has lost are told so."""
+        known = await self._turns.exists([feed.turn_id for feed in feeds])
+        for feed, exists in zip(feeds, known, strict=True):
+            feed.last_at = now
+            if not exists:
+                feed.fail(StoreDataLoss("the store lost this turn while it was running"))
+        if self._on_recovered is not None:
+            self._on_recovered()
+
+
+class _Bucket:
+    """The feeds whose streams live on one node, and the one read over them."""
+
+    def __init__(self, hub: Hub, streams: Streams, wake_key: bytes) -> None:
+        self._hub = hub
+        self._streams = streams
+        self._wake_key = wake_key
+        self._wake_cursor = b"0"
+        self._feeds: dict[bytes, Feed] = {}
+        self._blocked = False
+        self._work = asyncio.Event()
+        self.down_since: float | None = None
+
+    def add(self, feed: Feed) -> None:
+        self._feeds[feed.key] = feed
+        self.wake()
+
+    def remove(self, feed: Feed) -> None:
+        if self._feeds.get(feed.key) is feed:
+            del self._feeds[feed.key]
+
+    def wake(self) -> None:
+        """Make a blocked read look at its feeds again. A lost wake costs at most BLOCK_MS."""
+        self._work.set()
+        if self._blocked:
+            self._blocked = False
+            self._streams.post(self._wake_key, b"", max_len=1)
+
+    async def run(self) -> None:
+        reader = self._streams.reader(self._wake_key)
+        pause = RETRY_MIN_S
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                if not self._feeds:
+                    self._work.clear()
+                    await self._work.wait()
+                try:
+                    await self._read(reader)
+                    if self.down_since is not None:
+                        await self._hub.recovered(list(self._feeds.values()), loop.time())
+                        self.down_since = None
+                        pause = RETRY_MIN_S
+                        log.info("hub.recovered", extra={"turns": len(self._feeds)})
+                except StoreUnavailable:
+                    if self.down_since is None:
+                        self.down_since = loop.time()
+                        log.warning("hub.store_unavailable", extra={"turns": len(self._feeds)})
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, RETRY_MAX_S)
+        finally:
+            await reader.aclose()
+
+    async def _read(self, reader: StreamReader) -> None:
+        cursors = {feed.key: feed.cursor for feed in self._feeds.values() if not feed.parked}
+        cursors[self._wake_key] = self._wake_cursor
+        self._blocked = True
+        try:
+            found = await reader.read(
+                cursors,
+                block_ms=BLOCK_MS if self.down_since is None else 1,
+                count=ENTRIES_PER_READ,
+            )
+        finally:
+            self._blocked = False
+        now = asyncio.get_running_loop().time()
+        for key, entries in found:
+            if key == self._wake_key:
+                self._wake_cursor = entries[-1][0]
+            elif (feed := self._feeds.get(key)) is not None:
+                feed.push(entries, now)
