@@ -1,0 +1,366 @@
+"""One Redis connection that pipelines by itself: what is issued in one turn of the event loop leaves in one
+write, replies are matched in order. Not a pool and not a router (connect.py is), and it retries nothing.
+
+redis-py makes the connection (TLS, AUTH, SELECT, Sentinel), reads and writes it; packing is hiredis. RESP2 is
+spoken: every command used here answers in the same shape on 6.2 and on every later server, and servers that
+only resemble Redis know it.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import random
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import hiredis
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from gateway.kernel.aio import Tasks, shielded, supervise
+from gateway.kernel.errors import StoreUnavailable
+
+log = logging.getLogger(__name__)
+
+Arg: TypeAlias = bytes | str | int | float
+Reply: TypeAlias = Any
+"""bytes, int, None, or a list of replies; the caller knows which. Errors are exceptions on the future."""
+ReplyFuture: TypeAlias = "asyncio.Future[Reply]"
+
+RESP_VERSION = 2
+MAX_PENDING = 50_000
+MAX_PENDING_BYTES = 64 * 1024 * 1024
+_BACKOFF_S = 0.05
+_MAX_BACKOFF_S = 1.0
+_CLOSE_S = 1.0
+_OPERATIONAL = frozenset(
+    {"LOADING", "OOM", "MISCONF", "NOREPLICAS", "BUSY", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"}
+)
+"""Error replies that tell of the server's state, not of the command."""
+
+
+class Script:
+    """A Lua script of this package."""
+
+    def __init__(self, name: str, text: str | None = None) -> None:
+        self.name = name
+        self.text = (Path(__file__).parent / "lua" / f"{name}.lua").read_text() if text is None else text
+        self.sha1 = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+class _Call:
+    __slots__ = ("deadline", "fallback", "future", "packed", "size")
+
+    def __init__(
+        self, packed: bytes, future: ReplyFuture, deadline: float, fallback: Sequence[Arg] | None
+    ) -> None:
+        self.packed = packed
+        self.size = len(packed)
+        self.future = future
+        self.deadline = deadline
+        self.fallback = fallback
+        """The command to send instead when the server does not know the script."""
+
+    def fail(self, why: str) -> None:
+        if not self.future.done():
+            self.future.set_exception(StoreUnavailable(why))
+
+
+class _Lost(Exception):
+    """This connection is of no more use."""
+
+
+class Link:
+    """Connects at the first call (or start()), and again whenever the connection is lost.
+
+    make_connection: gives a redis-py connection that is not connected yet; called for each attempt.
+    """
+
+    def __init__(
+        self,
+        make_connection: Callable[[], AbstractConnection],
+        *,
+        name: str = "redis",
+        command_timeout_s: float = 5.0,
+        connect_timeout_s: float = 5.0,
+        connect_wait_s: float = 1.0,
+        max_pending: int = MAX_PENDING,
+        max_pending_bytes: int = MAX_PENDING_BYTES,
+    ) -> None:
+        self._make_connection = make_connection
+        self._name = name
+        self._command_timeout_s = command_timeout_s
+        self._connect_timeout_s = connect_timeout_s
+        self._connect_wait_s = connect_wait_s
+        self._max_pending = max_pending
+        self._max_pending_bytes = max_pending_bytes
+        self._tasks = Tasks()
+        self._started = False
+        self._connected = asyncio.Event()
+        self._down: str | None = None
+        """Why calls fail at once: an attempt to connect failed or takes too long, or this link is closed."""
+        self._closed = False
+        self._unsent: list[_Call] = []
+        self._sent: deque[_Call] = deque()
+        self._bytes = 0
+        self._wake = asyncio.Event()
+        self._drop = asyncio.Event()
+        self._known_scripts: set[str] = set()
+        self._connects = 0
+        self.on_connect: list[Callable[[], None]] = []
+        """Called after each connect, when the calls that waited for it are queued."""
+
+    # ---- calling
+
+    def call(self, *args: Arg, timeout_s: float | None = None) -> ReplyFuture:
+        """Send a command; the future gives its reply.
+
+        Fails with StoreUnavailable when there is no connection (after connect_wait_s when one is being made),
+        when it is lost before the reply, or when no reply comes for timeout_s (default command_timeout_s; a
+        blocking command needs its own). Error replies are redis.exceptions.ResponseError.
+        """
+        future: ReplyFuture = asyncio.get_running_loop().create_future()
+        self._issue(args, future, timeout_s, None)
+        return future
+
+    def script(
+        self, script: Script, keys: Sequence[Arg], args: Sequence[Arg], *, timeout_s: float | None = None
+    ) -> ReplyFuture:
+        """Run a script: sent in full the first time on a connection, by its hash from then on."""
+        future: ReplyFuture = asyncio.get_running_loop().create_future()
+        rest = (len(keys), *keys, *args)
+        in_full: Sequence[Arg] = ("EVAL", script.text, *rest)
+        if script.sha1 in self._known_scripts:
+            self._issue(("EVALSHA", script.sha1, *rest), future, timeout_s, in_full)
+        else:
+            self._known_scripts.add(script.sha1)
+            self._issue(in_full, future, timeout_s, None)
+        return future
+
+    def _issue(
+        self,
+        args: Sequence[Arg],
+        future: ReplyFuture,
+        timeout_s: float | None,
+        fallback: Sequence[Arg] | None,
+    ) -> None:
+        if self._down is not None:
+            future.set_exception(StoreUnavailable(self._down))
+            return
+        packed: bytes = hiredis.pack_command(tuple(args))  # type: ignore[arg-type]  # its stub wants one argument
+        total = self._bytes + len(packed)
+        if self.pending >= self._max_pending or (self._bytes and total > self._max_pending_bytes):
+            future.set_exception(StoreUnavailable("too many store commands are waiting for a reply"))
+            return
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + (self._command_timeout_s if timeout_s is None else timeout_s)
+        self._bytes = total
+        self._unsent.append(_Call(packed, future, deadline, fallback))
+        if self.healthy:
+            self._wake.set()
+        elif len(self._unsent) == 1:
+            loop.call_later(self._connect_wait_s, self._stop_waiting, self._connects)
+            self.start()
+
+    def _stop_waiting(self, connects: int) -> None:
+        """The first call that waits for this connect has waited long enough: all fail, later ones at once."""
+        if not self.healthy and connects == self._connects and self._down is None:
+            self._go_down("the store does not accept a connection")
+
+    # ---- state
+
+    @property
+    def healthy(self) -> bool:
+        return self._connected.is_set()
+
+    @property
+    def reconnects(self) -> int:
+        """Connections made beyond the first."""
+        return max(0, self._connects - 1)
+
+    @property
+    def pending(self) -> int:
+        """Commands without a reply."""
+        return len(self._unsent) + len(self._sent)
+
+    def start(self) -> None:
+        """Connect in the background, before any call."""
+        if not self._started and not self._closed:
+            self._started = True
+            self._tasks.spawn(supervise(f"link {self._name}", self._run), name=f"link {self._name}")
+
+    async def wait_connected(self, timeout_s: float) -> None:
+        """Raises StoreUnavailable when there is no connection by then."""
+        self.start()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._connected.wait()
+        except TimeoutError:
+            raise StoreUnavailable(self._down or "the store does not accept a connection") from None
+
+    def drop(self) -> None:
+        """Close this connection, failing what is pending, and make another."""
+        self._drop.set()
+
+    async def aclose(self) -> None:
+        """Send what is queued, close, and fail what has no reply."""
+        self._closed = True
+        await asyncio.sleep(0)  # the writer takes what was issued in this turn of the loop
+        await self._tasks.aclose(within_s=2 * _CLOSE_S)
+        self._go_down("the connection to the store is closed")
+
+    def _go_up(self) -> None:
+        self._down = None
+        self._connects += 1
+        self._drop.clear()
+        self._wake.set()
+        self._connected.set()
+        log.info("link.connected", extra={"link": self._name, "reconnects": self.reconnects})
+        for hook in self.on_connect:
+            hook()
+
+    def _go_down(self, why: str) -> None:
+        """Fail everything, and what is called from now on until there is a connection."""
+        self._down = why
+        self._fail_all(why)
+
+    def _fail_all(self, why: str) -> None:
+        self._connected.clear()
+        self._known_scripts.clear()
+        calls = [*self._sent, *self._unsent]
+        self._sent.clear()
+        self._unsent.clear()
+        self._bytes = 0
+        for call in calls:
+            call.fail(why)
+
+    # ---- the connection
+
+    async def _run(self) -> None:
+        pause = _BACKOFF_S
+        while True:
+            connection = self._make_connection()
+            started = asyncio.get_running_loop().time()
+            try:
+                async with asyncio.timeout(self._connect_timeout_s):
+                    await connection.connect()  # type: ignore[no-untyped-call]
+                await self._serve(connection)
+            except (RedisError, OSError) as error:
+                if self._down is None:
+                    log.warning("link.connect_failed", extra={"link": self._name, "error": _say(error)})
+                self._go_down("the store cannot be reached")
+            finally:
+                await shielded(_hang_up(connection), within_s=_CLOSE_S)
+            if self._down is None and asyncio.get_running_loop().time() - started > _MAX_BACKOFF_S:
+                pause = _BACKOFF_S
+                continue
+            self._down = self._down or "the store closes its connections"
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
+            pause = min(2 * pause, _MAX_BACKOFF_S)
+
+    async def _serve(self, connection: AbstractConnection) -> None:
+        """Until the connection is lost; everything pending has failed when this returns."""
+        self._go_up()
+        why = ""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._write(connection))
+                group.create_task(self._read(connection))
+                group.create_task(self._watch())
+        except* (RedisError, OSError, _Lost) as errors:
+            why = "; ".join(map(_say, errors.exceptions))
+        finally:
+            self._fail_all("the connection to the store was lost")
+        log.warning("link.lost", extra={"link": self._name, "error": why})
+
+    async def _write(self, connection: AbstractConnection) -> None:
+        while True:
+            if not self._unsent:
+                self._wake.clear()
+                await self._wake.wait()
+            batch = []
+            for call in self._unsent:
+                if call.future.done():  # given up before it left
+                    self._bytes -= call.size
+                else:
+                    batch.append(call)
+            self._unsent.clear()
+            if not batch:
+                continue
+            if not connection.is_connected:  # redis-py would make a new one, which nobody reads
+                raise _Lost("closed")
+            self._sent.extend(batch)
+            await connection.send_packed_command([call.packed for call in batch], check_health=False)
+
+    async def _read(self, connection: AbstractConnection) -> None:
+        sent = self._sent
+        while True:
+            error: ResponseError | None = None
+            reply: Reply = None
+            try:
+                reply = await connection.read_response(disable_decoding=True, disconnect_on_error=False)
+            except ResponseError as refusal:
+                error = refusal
+            if not sent:
+                raise _Lost("a reply to no command")
+            call = sent.popleft()
+            self._bytes -= call.size
+            if call.future.done():
+                continue
+            if error is None:
+                call.future.set_result(reply)
+            else:
+                self._refused(call, error)
+
+    def _refused(self, call: _Call, error: ResponseError) -> None:
+        if isinstance(error, NoScriptError) and call.fallback is not None:
+            left_s = call.deadline - asyncio.get_running_loop().time()
+            self._issue(call.fallback, call.future, left_s, None)
+            return
+        code = error.status_code or str(error).partition(" ")[0]
+        if code not in _OPERATIONAL:
+            call.future.set_exception(error)
+            return
+        call.future.set_exception(StoreUnavailable(f"the store refuses commands ({code})", code=code))
+        if code == "READONLY":  # a master no longer: the next connection finds the new one
+            self.drop()
+
+    async def _watch(self) -> None:
+        """Lose the connection when asked to, or when the oldest command waits too long for its reply.
+
+        The head must be late in two looks: after a stall of this process the replies may be here, unread.
+        """
+        late: _Call | None = None
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(1.0, self._command_timeout_s / 10)):
+                    await self._drop.wait()
+                raise _Lost("dropped")
+            head = self._sent[0] if self._sent else None
+            if head is None or head.deadline > asyncio.get_running_loop().time():
+                late = None
+            elif head is late:
+                raise _Lost("no reply in time")
+            else:
+                late = head
+
+
+def _say(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+async def _hang_up(connection: AbstractConnection) -> None:
+    with contextlib.suppress(RedisError, OSError):
+        await connection.disconnect()
+
+
+async def gather(futures: Iterable[ReplyFuture]) -> list[Reply]:
+    """The replies of commands issued together. Waits for all of them, then raises the first error."""
+    replies = await asyncio.gather(*futures, return_exceptions=True)
+    for reply in replies:
+        if isinstance(reply, BaseException):
+            raise reply
+    return replies
