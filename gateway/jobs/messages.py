@@ -170,3 +170,8 @@ class WorkerRecord(msgspec.Struct, kw_only=True):
     draining: bool = False
     beat_at_ms: int
     instances: list[InstanceRecord]
+
+
+def slot_holder(turn_id: str, attempt: int) -> str:
+    """Who holds a slot of an instance: reserved by the gateway, renewed and released by the worker."""
+    return f"{turn_id}.{attempt}"
