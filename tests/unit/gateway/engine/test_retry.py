@@ -1,0 +1,45 @@
+import pytest
+
+from gateway.engine.retry import MAX_ATTEMPTS, Plan
+from gateway.kernel.errors import WorkerLost
+from gateway.turn.ports import Again, AttemptFailed
+
+
+def failure(again: Again) -> AttemptFailed:
+    return AttemptFailed(WorkerLost("gone"), again=again)
+
+
+def test_no_means_no() -> None:
+    plan = Plan(candidates=3)
+    plan.begin()
+    assert not plan.after(failure("no"))
+
+
+def test_a_lost_context_is_tried_fresh_once() -> None:
+    plan = Plan(candidates=1)
+    plan.begin()
+    assert plan.after(failure("fresh"))
+    assert plan.fresh
+    plan.begin()
+    assert not plan.after(failure("fresh"))
+
+
+def test_next_moves_along_the_candidates_to_their_end() -> None:
+    plan = Plan(candidates=2)
+    plan.begin()
+    assert plan.after(failure("next"))
+    assert plan.index == 1
+    plan.begin()
+    assert not plan.after(failure("next"))
+
+
+@pytest.mark.parametrize("again", ["retry", "fresh", "next"])
+def test_attempts_are_bounded(again: Again) -> None:
+    plan = Plan(candidates=100)
+    attempts = 0
+    while True:
+        plan.begin()
+        attempts += 1
+        if not plan.after(failure(again)):
+            break
+    assert attempts <= MAX_ATTEMPTS
