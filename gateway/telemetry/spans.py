@@ -1,0 +1,165 @@
+"""Spans of requests and attempts, named and attributed as the GenAI conventions say.
+
+One server span for a request (or a WebSocket connection) from the ASGI instrumentation, without a span for
+each chunk; one `chat {model}` span below it for every attempt. Context travels to workers as `traceparent`
+in the envelope of a message, and a worker's span links to the span that submitted the work.
+"""
+
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from typing import Any, TypeAlias
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.semconv._incubating.attributes import gen_ai_attributes as gen_ai
+from opentelemetry.semconv.attributes import error_attributes
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from gateway.telemetry.setup import Tracing
+from gateway.turn.usage import Usage
+
+Message: TypeAlias = MutableMapping[str, Any]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+AsgiApp: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
+
+TRACE_ID_HEADER = b"x-trace-id"
+_UNTRACED_PATHS = r"/(?:healthz|livez|readyz|metrics)(?:\?.*)?$"
+
+_propagator = TraceContextTextMapPropagator()
+
+
+class TurnSpan:
+    """The open span of one attempt. Never the task's current span: generators move between contexts."""
+
+    __slots__ = ("span",)
+
+    def __init__(self, span: trace.Span) -> None:
+        self.span = span
+
+    @property
+    def traceparent(self) -> tuple[str, str]:
+        """With tracestate, for the envelope of a message; both empty without tracing."""
+        carrier: dict[str, str] = {}
+        _propagator.inject(carrier, trace.set_span_in_context(self.span, Context()))
+        return carrier.get("traceparent", ""), carrier.get("tracestate", "")
+
+    def first_content(self, after_s: float) -> None:
+        self.span.set_attribute(gen_ai.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK, after_s)
+
+    def finish(
+        self, *, outcome: str, finish: str = "", error_kind: str = "", usage: Usage | None = None
+    ) -> None:
+        """Say how it ended; the block that opened the span ends it."""
+        span = self.span
+        span.set_attribute("gateway.outcome", outcome)
+        if finish:
+            span.set_attribute(gen_ai.GEN_AI_RESPONSE_FINISH_REASONS, (finish,))
+        if usage is not None:
+            if usage.input_tokens is not None:
+                span.set_attribute(gen_ai.GEN_AI_USAGE_INPUT_TOKENS, usage.input_tokens)
+            if usage.output_tokens is not None:
+                span.set_attribute(gen_ai.GEN_AI_USAGE_OUTPUT_TOKENS, usage.output_tokens)
+        if outcome == "failed":
+            span.set_attribute(error_attributes.ERROR_TYPE, error_kind or "_OTHER")
+            span.set_status(trace.StatusCode.ERROR)
+
+
+@contextlib.contextmanager
+def turn_span(
+    tracer: trace.Tracer,
+    *,
+    upstream: str,
+    model: str,
+    turn_id: str,
+    attempt: int = 1,
+    stream: bool = False,
+    request_id: str = "",
+    linked_to: tuple[str, str] = ("", ""),
+) -> Iterator[TurnSpan]:
+    """One attempt. Its parent is the current span; `linked_to` is a traceparent and tracestate to link to."""
+    span = tracer.start_span(
+        f"chat {model}",
+        kind=trace.SpanKind.CLIENT,
+        attributes={
+            gen_ai.GEN_AI_OPERATION_NAME: "chat",
+            gen_ai.GEN_AI_PROVIDER_NAME: upstream,
+            gen_ai.GEN_AI_REQUEST_MODEL: model,
+            gen_ai.GEN_AI_REQUEST_STREAM: stream,
+            "gateway.turn.id": turn_id,
+            "gateway.attempt": attempt,
+            "gateway.request.id": request_id,
+        },
+        links=_links(linked_to),
+    )
+    try:
+        yield TurnSpan(span)
+    except Exception as error:
+        span.record_exception(error)
+        span.set_status(trace.StatusCode.ERROR)
+        raise
+    finally:
+        span.end()
+
+
+def _links(linked_to: tuple[str, str]) -> list[trace.Link]:
+    traceparent, tracestate = linked_to
+    if not traceparent:
+        return []
+    context = _propagator.extract({"traceparent": traceparent, "tracestate": tracestate}, Context())
+    remote = trace.get_current_span(context).get_span_context()
+    return [trace.Link(remote)] if remote.is_valid else []
+
+
+def traced_app(app: AsgiApp, tracing: Tracing) -> AsgiApp:
+    """The app with a server span around each request, or the app itself when nothing is exported."""
+    if not tracing.enabled:
+        return app
+    return _without_query(
+        OpenTelemetryMiddleware(
+            _with_trace_id(app),
+            excluded_urls=_UNTRACED_PATHS,
+            tracer_provider=tracing.provider,
+            meter_provider=NoOpMeterProvider(),
+            exclude_spans=["receive", "send"],
+        )
+    )
+
+
+_QUERY = "gateway.query_string"
+
+
+def _without_query(instrumented: AsgiApp) -> AsgiApp:
+    """Hide the query from the instrumentation, which would export it: Gemini clients put their key there."""
+
+    async def without_query(scope: Message, receive: Receive, send: Send) -> None:
+        query = scope.get("query_string")
+        if query:
+            scope = {**scope, "query_string": b"", _QUERY: query}
+        await instrumented(scope, receive, send)
+
+    return without_query
+
+
+def _with_trace_id(app: AsgiApp) -> AsgiApp:
+    """Give the app its query back, and tell the client the trace id so that it can be quoted in a report."""
+
+    async def with_trace_id(scope: Message, receive: Receive, send: Send) -> None:
+        if _QUERY in scope:
+            scope = {**scope, "query_string": scope[_QUERY]}
+        context = trace.get_current_span().get_span_context()
+        if not context.is_valid:
+            await app(scope, receive, send)
+            return
+        header = (TRACE_ID_HEADER, trace.format_trace_id(context.trace_id).encode())
+
+        async def send_with_header(message: Message) -> None:
+            if message["type"] in ("http.response.start", "websocket.accept"):
+                message = {**message, "headers": [*message.get("headers", ()), header]}
+            await send(message)
+
+        await app(scope, receive, send_with_header)
+
+    return with_trace_id

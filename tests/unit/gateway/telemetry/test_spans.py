@@ -1,0 +1,156 @@
+"""Spans: names, attributes, links, and what the ASGI wrapping adds and hides."""
+
+from typing import Any
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from gateway.telemetry.setup import Tracing, start_tracing, traced_by
+from gateway.telemetry.spans import Message, Receive, Send, traced_app, turn_span
+from gateway.turn.usage import Usage
+
+
+class Recorded:
+    def __init__(self) -> None:
+        self._exporter = InMemorySpanExporter()
+        self.tracing: Tracing = traced_by(SimpleSpanProcessor(self._exporter))
+
+    @property
+    def spans(self) -> list[ReadableSpan]:
+        return list(self._exporter.get_finished_spans())
+
+    def only(self) -> ReadableSpan:
+        (span,) = self.spans
+        return span
+
+
+@pytest.fixture
+def recorded() -> Recorded:
+    return Recorded()
+
+
+def test_an_attempt_is_a_chat_span_with_genai_attributes(recorded: Recorded) -> None:
+    with turn_span(
+        recorded.tracing.tracer, upstream="lingma", model="kmodel", turn_id="t-1", attempt=2, request_id="r-1"
+    ) as span:
+        span.first_content(0.25)
+        span.finish(outcome="completed", finish="stop", usage=Usage(input_tokens=3, output_tokens=4))
+    done = recorded.only()
+    assert done.name == "chat kmodel"
+    assert dict(done.attributes or {}) == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "lingma",
+        "gen_ai.request.model": "kmodel",
+        "gen_ai.request.stream": False,
+        "gen_ai.response.time_to_first_chunk": 0.25,
+        "gen_ai.response.finish_reasons": ("stop",),
+        "gen_ai.usage.input_tokens": 3,
+        "gen_ai.usage.output_tokens": 4,
+        "gateway.turn.id": "t-1",
+        "gateway.attempt": 2,
+        "gateway.request.id": "r-1",
+        "gateway.outcome": "completed",
+    }
+
+
+def test_a_failed_attempt_says_which_kind(recorded: Recorded) -> None:
+    with turn_span(recorded.tracing.tracer, upstream="lingma", model="m", turn_id="t") as span:
+        span.finish(outcome="failed", error_kind="worker_lost")
+    done = recorded.only()
+    assert (done.attributes or {})["error.type"] == "worker_lost"
+    assert done.status.status_code is trace.StatusCode.ERROR
+
+
+def test_an_exception_is_recorded_and_goes_on(recorded: Recorded) -> None:
+    with (
+        pytest.raises(RuntimeError, match="no"),
+        turn_span(recorded.tracing.tracer, upstream="u", model="m", turn_id="t"),
+    ):
+        raise RuntimeError("no")
+    assert recorded.only().events[0].name == "exception"
+
+
+def test_the_context_travels_and_links_the_span_on_the_other_side(recorded: Recorded) -> None:
+    tracer = recorded.tracing.tracer
+    with turn_span(tracer, upstream="u", model="m", turn_id="t") as submitting:
+        carried = submitting.traceparent
+    with turn_span(tracer, upstream="u", model="m", turn_id="t", linked_to=carried):
+        pass
+    first, second = recorded.spans
+    assert [link.context.span_id for link in second.links] == [first.context.span_id]
+    assert second.parent is None
+
+
+def test_without_tracing_nothing_travels_and_nothing_breaks() -> None:
+    tracing = start_tracing({}, service="s", instance="i", version="0")
+    with turn_span(tracing.tracer, upstream="u", model="m", turn_id="t", linked_to=("garbage", "")) as span:
+        span.finish(outcome="completed")
+        assert span.traceparent == ("", "")
+
+
+async def answer(scope: Message, receive: Receive, send: Send) -> None:
+    """An app that repeats its query string, in two chunks."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"x-own", b"1")]})
+    await send({"type": "http.response.body", "body": scope["query_string"], "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def ask(app: Any, path: str, query: bytes = b"") -> list[Message]:
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": query,
+        "root_path": "",
+        "headers": [],
+        "client": ("127.0.0.1", 5),
+        "server": ("127.0.0.1", 8317),
+    }
+    await app(scope, receive, send)
+    return sent
+
+
+async def test_a_request_is_one_span_and_its_trace_id_is_told(recorded: Recorded) -> None:
+    sent = await ask(traced_app(answer, recorded.tracing), "/v1/messages")
+    span = recorded.only()
+    assert span.kind is trace.SpanKind.SERVER
+    headers = dict(sent[0]["headers"])
+    assert headers[b"x-own"] == b"1"
+    assert headers[b"x-trace-id"].decode() == format(span.context.trace_id, "032x")
+
+
+async def test_a_key_in_the_query_reaches_the_app_but_no_span(recorded: Recorded) -> None:
+    sent = await ask(traced_app(answer, recorded.tracing), "/v1beta/models/m", b"key=AIza-hidden")
+    assert sent[1]["body"] == b"key=AIza-hidden"
+    assert "hidden" not in recorded.only().to_json()
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/livez", "/readyz", "/metrics"])
+async def test_probes_and_scrapes_make_no_spans(recorded: Recorded, path: str) -> None:
+    sent = await ask(traced_app(answer, recorded.tracing), path, b"a=b")
+    assert recorded.spans == []
+    assert sent[1]["body"] == b"a=b"
+
+
+async def test_a_path_that_only_contains_such_a_word_is_traced(recorded: Recorded) -> None:
+    await ask(traced_app(answer, recorded.tracing), "/v1/turns/metrics/events")
+    assert len(recorded.spans) == 1
+
+
+def test_without_an_exporter_the_app_is_not_wrapped() -> None:
+    assert traced_app(answer, start_tracing({}, service="s", instance="i", version="0")) is answer
