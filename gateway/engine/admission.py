@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from gateway.kernel.aio import background, shielded, supervise
-from gateway.kernel.errors import QueueTimeout, RateLimited, StoreUnavailable
+from gateway.kernel.errors import GatewayError, QueueTimeout, RateLimited, StoreUnavailable
 from gateway.kernel.waiting import WaitingRoom
 from gateway.store.keys import Keys
 from gateway.store.leases import Leases
@@ -76,7 +76,7 @@ class Admission:
         try:
             try:
                 await self._acquire_all(turn, until, held)
-            except Exception:
+            except GatewayError:
                 self._counts.rejected_total += 1
                 raise
             self._counts.accepted_total += 1

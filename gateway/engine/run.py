@@ -165,12 +165,13 @@ class TurnRun:
     async def _attempts(self, route: Route, queue_until: float) -> AsyncGenerator[Burst, None]:
         """Attempts until one has sent content or none may follow."""
         plan = Plan(candidates=len(route.candidates))
-        used: dict[str, Executor] = {}
+        used: list[Executor] = []
         try:
             while True:
                 plan.begin()
                 candidate = route.candidates[plan.index]
-                used[candidate.executor.name] = candidate.executor
+                if candidate.executor not in used:
+                    used.append(candidate.executor)
                 call = self._order(candidate, plan, queue_until)
                 try:
                     async with contextlib.aclosing(candidate.executor.attempt(call)) as bursts:
@@ -184,7 +185,7 @@ class TurnRun:
                 except AttemptFailed as failure:
                     self._after(failure, plan)
         finally:
-            for executor in used.values():
+            for executor in used:
                 executor.conclude(self._turn)
 
     def _order(self, candidate: Candidate, plan: Plan, queue_until: float) -> Call:

@@ -1,0 +1,134 @@
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+import pytest
+
+from gateway.engine.admission import LEASE_S, Admission
+from gateway.kernel.clock import FakeClock
+from gateway.kernel.errors import QueueTimeout, RateLimited
+from gateway.kernel.ids import TurnId
+from gateway.store.keys import Keys
+from gateway.store.leases_memory import MemoryLeases
+from gateway.turn.request import RawRequest, Turn
+
+
+def make(max_in_flight: int, leases: MemoryLeases | None = None) -> Admission:
+    return Admission(
+        MemoryLeases(FakeClock()) if leases is None else leases,
+        Keys(),
+        max_in_flight=max_in_flight,
+        queue_timeout_s=5,
+        queue_max=8,
+    )
+
+
+def turn(name: str, limit: int = 0) -> Turn:
+    return Turn(
+        id=TurnId(name),
+        tenant="-",
+        created_at_ms=0,
+        model="m",
+        items=(),
+        raw=RawRequest("chat", {}),
+        key_id="k1",
+        key_max_in_flight=limit,
+    )
+
+
+def soon(seconds: float = 5.0) -> float:
+    return asyncio.get_running_loop().time() + seconds
+
+
+async def test_lv_45_no_limit_counts_and_releases_once() -> None:
+    """Given max 0, acquire and release twice; expect in flight 1, then 0, accepted 1."""
+    admission = make(0)
+    block = admission.admitted(turn("a"), until=soon())
+    async with block:
+        assert admission.counts().in_flight == 1
+    assert (admission.counts().in_flight, admission.counts().accepted_total) == (0, 1)
+    with pytest.raises((RuntimeError, AttributeError)):
+        await block.__aenter__()
+    assert (admission.counts().in_flight, admission.counts().accepted_total) == (0, 1)
+
+
+async def test_a_freed_place_goes_to_who_waits() -> None:
+    admission = make(1)
+    entered = asyncio.Event()
+
+    async def second() -> None:
+        async with admission.admitted(turn("b"), until=soon()):
+            entered.set()
+
+    async with asyncio.TaskGroup() as group, admission.admitted(turn("a"), until=soon()):
+        group.create_task(second())
+        while admission.counts().queued < 1:
+            await asyncio.sleep(0)
+        assert not entered.is_set()
+    assert entered.is_set()
+
+
+async def test_the_limit_holds_over_replicas_that_share_a_store() -> None:
+    leases = MemoryLeases(FakeClock())
+    one, other = make(1, leases), make(1, leases)
+    async with one.admitted(turn("a"), until=soon()):
+        with pytest.raises(QueueTimeout):
+            async with other.admitted(turn("b"), until=soon(0.02)):
+                pass
+    async with other.admitted(turn("b"), until=soon()):
+        pass
+
+
+async def test_a_replica_that_died_leaks_nothing() -> None:
+    clock = FakeClock()
+    leases = MemoryLeases(clock)
+    dead = make(1, leases).admitted(turn("a"), until=soon())
+    await dead.__aenter__()
+    clock.advance(LEASE_S + 0.1)
+    async with make(1, leases).admitted(turn("b"), until=soon(0.02)):
+        pass
+    await dead.__aexit__(None, None, None)
+
+
+async def test_a_key_at_its_own_limit_is_told_at_once() -> None:
+    admission = make(0)
+    async with admission.admitted(turn("a", limit=1), until=soon()):
+        with pytest.raises(RateLimited):
+            async with admission.admitted(turn("b", limit=1), until=soon()):
+                pass
+        other = msgspec.structs.replace(turn("c", limit=1), key_id="k2")
+        async with admission.admitted(other, until=soon()):
+            pass
+    assert admission.counts().rejected_total == 1
+
+
+async def test_a_key_place_is_returned_when_the_cluster_is_full() -> None:
+    admission = make(1)
+    async with admission.admitted(turn("a"), until=soon()):
+        with pytest.raises(QueueTimeout):
+            async with admission.admitted(turn("b", limit=1), until=soon(0.02)):
+                pass
+    async with admission.admitted(turn("c", limit=1), until=soon()):
+        pass
+
+
+class CountedLeases(MemoryLeases):
+    renewals = 0
+
+    async def renew_many(self, items: Sequence[tuple[bytes, str]], *, ttl_s: float) -> list[bool]:
+        self.renewals += 1
+        return await super().renew_many(items, ttl_s=ttl_s)
+
+
+async def test_leases_are_renewed_while_their_turn_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.engine.admission.RENEW_S", 0.001)
+    clock = FakeClock()
+    leases = CountedLeases(clock)
+    admission = make(1, leases)
+    async with asyncio.timeout(5), admission.running(), admission.admitted(turn("a"), until=soon()):
+        for _ in range(3):
+            clock.advance(LEASE_S * 0.6)
+            seen = leases.renewals
+            while leases.renewals == seen:
+                await asyncio.sleep(0.001)
+        assert await leases.count(Keys().inflight) == 1

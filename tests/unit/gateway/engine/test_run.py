@@ -1,0 +1,317 @@
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Sequence
+
+import pytest
+
+from gateway.engine.admission import Admission
+from gateway.engine.drain import Drain
+from gateway.engine.observers import TurnFigures
+from gateway.engine.routing import Candidate, Route
+from gateway.engine.run import Engine, EngineLimits
+from gateway.kernel.clock import FakeClock
+from gateway.kernel.errors import (
+    ErrorKind,
+    GatewayError,
+    Internal,
+    Overloaded,
+    QueueTimeout,
+    UpstreamEof,
+    WorkerLost,
+)
+from gateway.kernel.ids import TurnId
+from gateway.store.keys import Keys
+from gateway.store.leases_memory import MemoryLeases
+from gateway.turn.events import (
+    ItemDone,
+    ItemStarted,
+    TextDelta,
+    TurnCancelled,
+    TurnCompleted,
+    TurnEvent,
+    TurnFailed,
+    TurnStarted,
+)
+from gateway.turn.frame import Burst, Frame
+from gateway.turn.grammar import check
+from gateway.turn.items import Message, TextPart
+from gateway.turn.losses import Loss
+from gateway.turn.ports import AttemptFailed, Call, Capabilities
+from gateway.turn.request import RawRequest, Turn
+
+START = TurnStarted(model="m", created_at=1)
+DONE = ItemDone(0, Message(role="assistant", parts=(TextPart("ab"),)))
+WHOLE: list[TurnEvent] = [
+    START,
+    ItemStarted(0, "message", "m"),
+    TextDelta(0, "ab"),
+    DONE,
+    TurnCompleted("stop"),
+]
+
+Script = Callable[[Call], AsyncGenerator[Burst, None]]
+
+
+class ScriptedExecutor:
+    """Plays one script for each attempt."""
+
+    name = "scripted"
+    capabilities = Capabilities()
+
+    def __init__(self, *scripts: Script) -> None:
+        self._scripts = list(scripts)
+        self.calls: list[Call] = []
+        self.concluded = 0
+        self.closed = 0
+
+    def losses(self, turn: Turn) -> Sequence[Loss]:
+        return [Loss("temperature", "unsupported")]
+
+    async def attempt(self, call: Call) -> AsyncGenerator[Burst, None]:
+        self.calls.append(call)
+        try:
+            async with contextlib.aclosing(self._scripts.pop(0)(call)) as bursts:
+                async for burst in bursts:
+                    yield burst
+        finally:
+            self.closed += 1
+
+    def conclude(self, turn: Turn) -> None:
+        self.concluded += 1
+
+
+class OneRoute:
+    def __init__(self, *executors: ScriptedExecutor) -> None:
+        self._executors = executors
+
+    def route(self, turn: Turn) -> Route:
+        return Route(
+            tuple(Candidate(e, "org_auto") for e in self._executors), (Loss("model", "served-by-x"),)
+        )
+
+
+class Recorder:
+    def __init__(self) -> None:
+        self.figures: list[TurnFigures] = []
+
+    def record(self, turn: Turn, figures: TurnFigures) -> None:
+        self.figures.append(figures)
+
+
+def says(*events: TurnEvent) -> Script:
+    async def script(call: Call) -> AsyncGenerator[Burst, None]:
+        for event in events:
+            yield [Frame((event,))]
+
+    return script
+
+
+def fails(again: str, error: GatewayError | None = None, *before: TurnEvent) -> Script:
+    async def script(call: Call) -> AsyncGenerator[Burst, None]:
+        for event in before:
+            yield [Frame((event,))]
+        raise AttemptFailed(error or WorkerLost("gone"), again=again)  # type: ignore[arg-type]
+
+    return script
+
+
+def hangs(started: asyncio.Event, *before: TurnEvent) -> Script:
+    async def script(call: Call) -> AsyncGenerator[Burst, None]:
+        for event in before:
+            yield [Frame((event,))]
+        started.set()
+        await asyncio.Event().wait()
+
+    return script
+
+
+class Bench:
+    def __init__(self, *executors: ScriptedExecutor, max_in_flight: int = 0, queue_s: float = 5.0) -> None:
+        self.clock = FakeClock()
+        self.recorder = Recorder()
+        self.drain = Drain(listen_s=0, deadline_s=0)
+        self.admission = Admission(
+            MemoryLeases(self.clock),
+            Keys(),
+            max_in_flight=max_in_flight,
+            queue_timeout_s=queue_s,
+            queue_max=4,
+        )
+        self.engine = Engine(
+            router=OneRoute(*executors),  # type: ignore[arg-type]
+            admission=self.admission,
+            drain=self.drain,
+            recorder=self.recorder,
+            clock=self.clock,
+            limits=EngineLimits(queue_timeout_s=queue_s),
+        )
+
+    def turn(self, name: str = "t") -> Turn:
+        return Turn(
+            id=TurnId(name),
+            tenant="-",
+            created_at_ms=self.clock.now_ms(),
+            model="m",
+            items=(),
+            raw=RawRequest("chat", {}),
+        )
+
+    async def events(self) -> list[TurnEvent]:
+        run = self.engine.run_turn(self.turn())
+        try:
+            return [event async for burst in run for frame in burst for event in frame.events]
+        finally:
+            await run.aclose()
+
+
+async def test_a_turn_passes_from_start_to_end() -> None:
+    executor = ScriptedExecutor(says(*WHOLE))
+    bench = Bench(executor)
+    run = bench.engine.run_turn(bench.turn())
+    events = [event async for burst in run for frame in burst for event in frame.events]
+    await run.aclose()
+    assert events == WHOLE
+    assert [str(loss) for loss in run.losses] == ["model:served-by-x", "temperature:unsupported"]
+    assert [f.outcome for f in bench.recorder.figures] == ["completed"]
+    assert executor.concluded == 1
+    assert bench.drain.in_flight == 0
+
+
+async def test_a_retry_is_invisible_to_the_client() -> None:
+    executor = ScriptedExecutor(fails("retry", None, START), says(*WHOLE))
+    bench = Bench(executor)
+    assert await bench.events() == WHOLE
+    assert [call.attempt for call in executor.calls] == [1, 2]
+
+
+async def test_a_lost_context_is_answered_by_a_fresh_attempt() -> None:
+    executor = ScriptedExecutor(fails("fresh"), says(*WHOLE))
+    assert await Bench(executor).events() == WHOLE
+    assert [call.fresh for call in executor.calls] == [False, True]
+
+
+async def test_the_next_candidate_takes_over() -> None:
+    one, other = ScriptedExecutor(fails("next")), ScriptedExecutor(says(*WHOLE))
+    assert await Bench(one, other).events() == WHOLE
+    assert (one.concluded, other.concluded) == (1, 1)
+
+
+async def test_a_failure_before_anything_was_said_is_raised() -> None:
+    bench = Bench(ScriptedExecutor(fails("no", UpstreamEof("cut"))))
+    with pytest.raises(UpstreamEof):
+        await bench.events()
+    assert [(f.outcome, f.error_kind) for f in bench.recorder.figures] == [("failed", "upstream_eof")]
+
+
+async def test_a_failure_after_the_start_is_a_terminal_event() -> None:
+    events = await Bench(ScriptedExecutor(fails("no", UpstreamEof("cut"), START))).events()
+    check(events)
+    assert isinstance(events[-1], TurnFailed)
+    assert events[-1].error.kind is ErrorKind.UPSTREAM_EOF
+
+
+async def test_a_crash_in_mid_stream_still_ends_legally() -> None:
+    async def crash(call: Call) -> AsyncGenerator[Burst, None]:
+        yield [Frame((START, ItemStarted(0, "message", "m"), TextDelta(0, "ab")))]
+        raise RuntimeError("bug")
+
+    bench = Bench(ScriptedExecutor(crash))
+    events = await bench.events()
+    check(events)
+    assert isinstance(events[-1], TurnFailed)
+    assert events[-1].error.kind is ErrorKind.INTERNAL
+    assert "bug" not in events[-1].error.message
+
+
+async def test_a_crash_before_the_start_is_an_internal_error() -> None:
+    async def crash(call: Call) -> AsyncGenerator[Burst, None]:
+        raise RuntimeError("bug")
+        yield []
+
+    with pytest.raises(Internal):
+        await Bench(ScriptedExecutor(crash)).events()
+
+
+async def test_an_executor_that_just_stops_is_given_an_end() -> None:
+    events = await Bench(ScriptedExecutor(says(START, ItemStarted(0, "message", "m")))).events()
+    check(events)
+    assert isinstance(events[-1], TurnFailed)
+
+
+async def test_what_is_said_after_the_end_is_not_read() -> None:
+    executor = ScriptedExecutor(says(*WHOLE, TextDelta(0, "late")))
+    assert await Bench(executor).events() == WHOLE
+    assert executor.closed == 1
+
+
+async def test_closing_early_closes_the_attempt_and_frees_everything() -> None:
+    started = asyncio.Event()
+    executor = ScriptedExecutor(hangs(started, START))
+    bench = Bench(executor, max_in_flight=1)
+    run = bench.engine.run_turn(bench.turn())
+    await anext(aiter(run))
+    await run.aclose()
+    assert executor.closed == executor.concluded == 1
+    assert bench.admission.counts().in_flight == 0
+    assert [f.outcome for f in bench.recorder.figures] == ["cancelled"]
+    assert executor.calls[0].cancel_reason == "client_gone"
+
+
+async def test_cancelling_the_waiting_task_closes_the_attempt() -> None:
+    started = asyncio.Event()
+    executor = ScriptedExecutor(hangs(started, START))
+    bench = Bench(executor)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(bench.events())
+        await started.wait()
+        task.cancel()
+    assert executor.closed == 1
+    assert bench.drain.in_flight == 0
+
+
+async def test_a_drain_ends_a_waiting_turn_legally() -> None:
+    started = asyncio.Event()
+    executor = ScriptedExecutor(hangs(started, START, ItemStarted(0, "message", "m"), TextDelta(0, "ab")))
+    bench = Bench(executor)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(bench.events())
+        await started.wait()
+        await bench.drain.drain()
+        events = await task
+    check(events)
+    assert events[-1] == TurnCancelled("drain")
+    assert executor.calls[0].cancel_reason == "drain"
+
+
+async def test_a_drain_ends_a_turn_whose_client_is_being_written_to() -> None:
+    bench = Bench(ScriptedExecutor(says(*WHOLE)))
+    run = bench.engine.run_turn(bench.turn())
+    first = await anext(aiter(run))
+    run.cancel("drain")
+    rest = [event async for burst in run for frame in burst for event in frame.events]
+    assert rest == [TurnCancelled("drain")]
+    assert first
+    await run.aclose()
+
+
+async def test_a_closed_replica_takes_no_new_turns() -> None:
+    bench = Bench(ScriptedExecutor(says(*WHOLE)))
+    await bench.drain.drain()
+    with pytest.raises(Overloaded):
+        await bench.events()
+
+
+async def test_lv_44_a_full_gateway_answers_queue_timeout() -> None:
+    """Given max 1, queue 0.05 s and the slot busy; expect a queue timeout, rejected 1, queued 0."""
+    started = asyncio.Event()
+    executor = ScriptedExecutor(hangs(started, START))
+    bench = Bench(executor, max_in_flight=1, queue_s=0.05)
+    run = bench.engine.run_turn(bench.turn("first"))
+    await anext(aiter(run))
+    with pytest.raises(QueueTimeout) as caught:
+        await bench.events()
+    counts = bench.admission.counts()
+    assert (counts.rejected_total, counts.queued, counts.in_flight) == (1, 0, 1)
+    assert caught.value.retry_after_s is not None
+    assert caught.value.retry_after_s >= 1
+    await run.aclose()
