@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import AskError, NoScriptError, RedisError, ResponseError
 
 from gateway.kernel.aio import Tasks, shielded, supervise
 from gateway.kernel.errors import StoreUnavailable
@@ -112,6 +112,8 @@ class Link:
         self._connects = 0
         self.on_connect: list[Callable[[], None]] = []
         """Called after each connect, when the calls that waited for it are queued."""
+        self.on_moved: Callable[[], None] | None = None
+        """For a link that follows a key of a Cluster: called when it has moved; it then connects anew."""
 
     # ---- calling
 
@@ -124,6 +126,12 @@ class Link:
         """
         future: ReplyFuture = asyncio.get_running_loop().create_future()
         self._issue(args, future, timeout_s, None)
+        return future
+
+    def call_packed(self, packed: bytes, *, timeout_s: float | None = None) -> ReplyFuture:
+        """call() for a command that its caller has packed, as streams_redis.py does with its long ones."""
+        future: ReplyFuture = asyncio.get_running_loop().create_future()
+        self._issue(packed, future, timeout_s, None)
         return future
 
     def script(
@@ -142,7 +150,7 @@ class Link:
 
     def _issue(
         self,
-        args: Sequence[Arg],
+        args: Sequence[Arg] | bytes,
         future: ReplyFuture,
         timeout_s: float | None,
         fallback: Sequence[Arg] | None,
@@ -150,7 +158,8 @@ class Link:
         if self._down is not None:
             future.set_exception(StoreUnavailable(self._down))
             return
-        packed: bytes = hiredis.pack_command(tuple(args))  # type: ignore[arg-type]  # its stub wants one argument
+        # The stub of pack_command wants exactly one argument.
+        packed = args if isinstance(args, bytes) else hiredis.pack_command(tuple(args))  # type: ignore[arg-type]
         total = self._bytes + len(packed)
         if self.pending >= self._max_pending or (self._bytes and total > self._max_pending_bytes):
             future.set_exception(StoreUnavailable("too many store commands are waiting for a reply"))
@@ -240,26 +249,32 @@ class Link:
     # ---- the connection
 
     async def _run(self) -> None:
-        pause = _BACKOFF_S
+        failures = 0
         while True:
-            connection = self._make_connection()
             started = asyncio.get_running_loop().time()
             try:
-                async with asyncio.timeout(self._connect_timeout_s):
-                    await connection.connect()  # type: ignore[no-untyped-call]
-                await self._serve(connection)
-            except (RedisError, OSError) as error:
+                await self._attempt(self._make_connection())
+            except (RedisError, OSError, StoreUnavailable) as error:
                 if self._down is None:
                     log.warning("link.connect_failed", extra={"link": self._name, "error": _say(error)})
                 self._go_down("the store cannot be reached")
-            finally:
-                await shielded(_hang_up(connection), within_s=_CLOSE_S)
             if self._down is None and asyncio.get_running_loop().time() - started > _MAX_BACKOFF_S:
-                pause = _BACKOFF_S
-                continue
-            self._down = self._down or "the store closes its connections"
+                failures = 0
+            failures += 1
+            if self._down is None and failures == 1:
+                continue  # one loss is no reason to wait
+            self._go_down(self._down or "the store closes its connections")
+            pause = min(_BACKOFF_S * 2 ** min(failures, 10), _MAX_BACKOFF_S)
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
-            pause = min(2 * pause, _MAX_BACKOFF_S)
+
+    async def _attempt(self, connection: AbstractConnection) -> None:
+        """Connect, and use the connection until it is lost. Raises when it cannot be made."""
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                await connection.connect()  # type: ignore[no-untyped-call]
+            await self._serve(connection)
+        finally:
+            await shielded(_hang_up(connection), within_s=_CLOSE_S)
 
     async def _serve(self, connection: AbstractConnection) -> None:
         """Until the connection is lost; everything pending has failed when this returns."""
@@ -321,6 +336,11 @@ class Link:
             self._issue(call.fallback, call.future, left_s, None)
             return
         code = error.status_code or str(error).partition(" ")[0]
+        if isinstance(error, AskError) and self.on_moved is not None:
+            self.on_moved()
+            call.fail("the store has moved this key")
+            self.drop()
+            return
         if code not in _OPERATIONAL:
             call.future.set_exception(error)
             return
