@@ -159,9 +159,17 @@ class Keys:
     def reply(self, request_id: str) -> bytes:
         return self._key(f"reply:{request_id}")
 
+    def stat(self, name: str) -> bytes:
+        """One counter that all replicas add to."""
+        return self._key(f"stats:{name}")
+
     @property
-    def stats(self) -> bytes:
-        return self._key("stats")
+    def replicas(self) -> bytes:
+        """Index of replicas: a lease for each one that lives."""
+        return self._key("replicas")
+
+    def replica(self, replica: str) -> bytes:
+        return self._key(f"replica:{replica}")
 
     @property
     def dead(self) -> bytes:
@@ -307,7 +315,18 @@ CATALOGUE: tuple[KeySpec, ...] = (
         "the member ends by itself unless renewed",
     ),
     KeySpec("reply", "<prefix>:v1:reply:<request>", "string", "workers", "the gateway that asked", "60 s"),
-    KeySpec("stats", "<prefix>:v1:stats", "hash", "gateways", "gateways", "none"),
+    KeySpec("stat", "<prefix>:v1:stats:<name>", "string", "gateways", "gateways", "none"),
+    KeySpec(
+        "replicas",
+        "<prefix>:v1:replicas",
+        "zset",
+        "gateways, every 2 s",
+        "gateways",
+        "members end by themselves unless renewed",
+    ),
+    KeySpec(
+        "replica", "<prefix>:v1:replica:<replica>", "string", "that replica, every 2 s", "gateways", "10 s"
+    ),
     KeySpec("dead", "<prefix>:v1:dead", "stream", "anyone", "operators", "none; bounded length"),
     KeySpec(
         "replay_key",
