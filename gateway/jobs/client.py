@@ -182,6 +182,7 @@ class JobTurn:
             )
             submit.params, submit.in_blob = b"", True
         submit.lease_grace_s = GRACE_RESUMABLE_S if self._turn.resumable else GRACE_S
+        submit.retention_s = self.retention_s
         await self._claim_record(fence, placement, submit.deadline_ms)
         if self._feed is None:
             self._feed = client.hub.subscribe(self._turn.id)

@@ -15,7 +15,16 @@ import msgspec
 
 from gateway.jobs.client import JobClient, JobTurn
 from gateway.jobs.directory import Directory, Placement, Wish
-from gateway.jobs.messages import Accepted, Declined, Finished, FrameBatch, Heartbeat, Reply, Submit
+from gateway.jobs.messages import (
+    Accepted,
+    Declined,
+    Finished,
+    FrameBatch,
+    Heartbeat,
+    Reply,
+    Submit,
+    slot_holder,
+)
 from gateway.kernel.aio import shielded
 from gateway.kernel.clock import Clock
 from gateway.kernel.errors import (
@@ -199,7 +208,7 @@ class _Attempt:
 
     async def _submit(self) -> None:
         number = self._job.attempts + 1
-        holder = f"{self._turn.id}.{number}"
+        holder = slot_holder(self._turn.id, number)
         placement = await self._executor.place(self._call, self._session, self._excluded, holder)
         self._placement = placement
         session = self._session
