@@ -150,9 +150,7 @@ class LingmaDecoder:
             self._filtered = True
         if params.overwrite:
             return self._on_overwrite(text)
-        if not text:
-            return list(_HEARTBEAT)
-        return self._pieces(self._answer.feed(text))
+        return self._pieces(self._answer.feed(text)) if text else []
 
     def _on_overwrite(self, text: str) -> list[TurnEvent]:
         """The stream gets what can be appended; the finished item says the text as Lingma meant it."""
@@ -172,7 +170,7 @@ class LingmaDecoder:
                 events.append(TextDelta(opened.index, piece.text))
             else:
                 events.append(ReasoningDelta(opened.index, piece.text))
-        return events if events else list(_HEARTBEAT)
+        return events
 
     def _open(self, kind: Literal["message", "reasoning"], events: list[TurnEvent]) -> ItemStarted:
         if self._item is not None:
@@ -212,9 +210,7 @@ class LingmaDecoder:
         if status != 200:
             kind = ErrorKind.UPSTREAM_TIMEOUT if status == 408 else ErrorKind.UPSTREAM_PROTOCOL
             return self._fail(kind, f"Lingma ended the answer with status {status}: {reason or 'no reason'}")
-        events: list[TurnEvent] = [
-            event for event in self._pieces(self._answer.finish()) if not isinstance(event, Heartbeat)
-        ]
+        events = self._pieces(self._answer.finish())
         if not self._said and self._next_index_of_text() is None and params.fullAnswer:
             whole = AnswerText()
             events += self._pieces(whole.feed(params.fullAnswer) + whole.finish())

@@ -64,7 +64,7 @@ def test_a_plain_answer_event_by_event() -> None:
     book << TurnStarted(model="org_auto", created_at=1_790_000_000, input_tokens_estimate=3)
     book << Heartbeat()
     book >> answer("pi") << ItemStarted << TextDelta(0, "pi")
-    book >> answer("") << Heartbeat
+    book >> answer("")  # says nothing
     book >> answer("ng") << TextDelta(0, "ng")
     book >> finish("ping") << ItemDone
     book << TurnCompleted("stop", Usage(input_tokens=3, output_tokens=1, estimated=True))
