@@ -158,11 +158,12 @@ class AccessSettings(Section):
         "API_KEYS",
         (),
         "Keys of clients. Secrets by comma or line; empty: /v1 is open, with a warning at start.",
+        file_variant=True,
     )
-    api_keys_file: Path | None = _setting(
-        "API_KEYS_FILE",
+    key_file: Path | None = _setting(
+        "KEY_FILE",
         None,
-        "File with further keys, each with its tenant and limits if it has any. Path.",
+        "JSON file of further keys, each with its tenant, limit and models if it has any. Path.",
     )
     admin_token: SecretStr | None = _setting(
         "ADMIN_TOKEN",

@@ -1,5 +1,7 @@
 """The settings of a replica: names, defaults, and what an operator is told."""
 
+from pathlib import Path
+
 import pytest
 from pydantic import AliasChoices, SecretStr, ValidationError
 
@@ -142,3 +144,11 @@ def test_a_replica_of_its_own_refuses_memory() -> None:
     with pytest.raises(SettingsError, match="REDIS_URL"):
         loaded().require_shared_store()
     loaded(REDIS_URL="redis://localhost").require_shared_store()
+
+
+def test_keys_may_be_named_as_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("k-a\nk-b\n")
+    settings = loaded(API_KEYS_FILE=str(file), KEY_FILE="/etc/keys.json")
+    assert [key.get_secret_value() for key in settings.access.api_keys] == ["k-a", "k-b"]
+    assert settings.access.key_file == Path("/etc/keys.json")
