@@ -13,10 +13,10 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from gateway.jobs.codec import DecodeProblem, ReplyMessage, decode_reply
-from gateway.kernel.aio import background
+from gateway.kernel.aio import background, supervise
 from gateway.kernel.errors import GatewayError, StoreDataLoss, StoreUnavailable
 from gateway.store.keys import Keys
 from gateway.store.streams import Entry, StreamReader, Streams
@@ -142,9 +142,10 @@ class Hub:
         self._on_recovered = on_recovered
 
     @contextlib.asynccontextmanager
-    async def running(self):  # type: ignore[no-untyped-def]
-        async with background(*(bucket.run() for bucket in self._buckets)):
-            yield self
+    async def running(self) -> AsyncIterator[None]:
+        loops = [supervise(f"hub.{n}", bucket.run) for n, bucket in enumerate(self._buckets)]
+        async with background(*loops):
+            yield
 
     @property
     def turns(self) -> int:

@@ -1,0 +1,172 @@
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gateway.jobs.codec import encode
+from gateway.jobs.hub import PARK_AT_BYTES, Feed, Hub
+from gateway.jobs.messages import Envelope, FrameBatch, Heartbeat, Reply
+from gateway.kernel.clock import SystemClock
+from gateway.kernel.errors import StoreDataLoss, StoreUnavailable
+from gateway.store.keys import Keys
+from gateway.store.streams import StreamReader
+from gateway.store.streams_memory import MemoryStreams
+
+KEYS = Keys()
+
+
+class KnownTurns:
+    """The one question that the hub asks of the turn log."""
+
+    def __init__(self) -> None:
+        self.lost: set[str] = set()
+
+    async def exists(self, turn_ids: list[str]) -> list[bool]:
+        return [turn_id not in self.lost for turn_id in turn_ids]
+
+
+class FlakyStreams(MemoryStreams):
+    """A store that can be away, and counts its readers."""
+
+    def __init__(self) -> None:
+        super().__init__(SystemClock())
+        self.away = False
+        self.readers = 0
+
+    def reader(self, bucket_key: bytes) -> StreamReader:
+        self.readers += 1
+        inner = super().reader(bucket_key)
+        outer = self
+
+        class Reader:
+            async def read(self, cursors, *, block_ms, count):  # type: ignore[no-untyped-def]
+                if outer.away:
+                    raise StoreUnavailable("away")
+                found = await inner.read(cursors, block_ms=block_ms, count=count)
+                if outer.away:
+                    raise StoreUnavailable("away")
+                return found
+
+            async def aclose(self) -> None:
+                await inner.aclose()
+
+        return Reader()
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.streams = FlakyStreams()
+        self.turns = KnownTurns()
+        self.hub = Hub(self.streams, self.turns, KEYS, "r1")  # type: ignore[arg-type]
+
+    async def say(self, turn_id: str, reply: Reply) -> None:
+        await self.streams.append(
+            KEYS.frames(turn_id), encode(Envelope(turn_id=turn_id, attempt=1, epoch=1), reply)
+        )
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    bench = Bench()
+    async with bench.hub.running():
+        yield bench
+
+
+def seqs(messages: list[tuple[Envelope, Reply]]) -> list[int]:
+    return [reply.seq_first for _, reply in messages if isinstance(reply, FrameBatch)]
+
+
+async def read(feed: Feed, count: int) -> list[int]:
+    got: list[int] = []
+    async with asyncio.timeout(5):
+        while len(got) < count:
+            got += seqs(await feed.next(within_s=1))
+    return got
+
+
+async def test_a_feed_reads_its_turn_from_the_beginning(bench: Bench) -> None:
+    await bench.say("t", FrameBatch(seq_first=1, frames=[b"a"]))
+    feed = bench.hub.subscribe("t")
+    await bench.say("t", FrameBatch(seq_first=2, frames=[b"b"]))
+    assert await read(feed, 2) == [1, 2]
+
+
+async def test_many_turns_share_one_reader(bench: Bench) -> None:
+    feeds = [bench.hub.subscribe(f"t{n}") for n in range(50)]
+    for n in range(50):
+        await bench.say(f"t{n}", FrameBatch(seq_first=n, frames=[b""]))
+    assert [await read(feed, 1) for feed in feeds] == [[n] for n in range(50)]
+    assert bench.streams.readers == 1
+
+
+async def test_a_new_turn_wakes_a_blocked_read(bench: Bench) -> None:
+    bench.hub.subscribe("idle")
+    await asyncio.sleep(0)
+    await bench.say("t", FrameBatch(seq_first=1, frames=[b"a"]))
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    assert await read(bench.hub.subscribe("t"), 1) == [1]
+    assert loop.time() - started < 1.0, "it waited for the end of the blocking read"
+
+
+async def test_a_slow_client_is_parked_and_loses_nothing(bench: Bench) -> None:
+    slow, quick = bench.hub.subscribe("slow"), bench.hub.subscribe("quick")
+    large = b"x" * (PARK_AT_BYTES // 2)
+    for n in range(8):
+        await bench.say("slow", FrameBatch(seq_first=n, frames=[large]))
+    async with asyncio.timeout(5):
+        while not slow.parked:
+            await asyncio.sleep(0.001)
+    await bench.say("quick", FrameBatch(seq_first=7, frames=[b""]))
+    assert await read(quick, 1) == [7]
+    assert await read(slow, 8) == list(range(8))
+    assert not slow.parked
+
+
+async def test_silence_is_an_empty_answer(bench: Bench) -> None:
+    assert await bench.hub.subscribe("t").next(within_s=0.01) == []
+
+
+async def test_an_undecodable_entry_is_left_out(bench: Bench) -> None:
+    await bench.streams.append(KEYS.frames("t"), b"garbage")
+    await bench.say("t", FrameBatch(seq_first=1, frames=[b"a"]))
+    assert await read(bench.hub.subscribe("t"), 1) == [1]
+
+
+async def test_an_outage_is_survived_without_loss(bench: Bench) -> None:
+    feed = bench.hub.subscribe("t")
+    await bench.say("t", FrameBatch(seq_first=1, frames=[b"a"]))
+    assert await read(feed, 1) == [1]
+    bench.streams.away = True
+    await bench.say("t", FrameBatch(seq_first=2, frames=[b"b"]))
+    async with asyncio.timeout(5):
+        while bench.hub.down_since is None:
+            await asyncio.sleep(0.001)
+    bench.streams.away = False
+    assert await read(feed, 1) == [2]
+    async with asyncio.timeout(5):
+        while bench.hub.down_since is not None:
+            await asyncio.sleep(0.001)
+
+
+async def test_a_turn_that_the_store_forgot_fails_after_an_outage(bench: Bench) -> None:
+    lost, kept = bench.hub.subscribe("lost"), bench.hub.subscribe("kept")
+    bench.turns.lost.add("lost")
+    bench.streams.away = True
+    await bench.say("lost", Heartbeat())
+    async with asyncio.timeout(5):
+        while bench.hub.down_since is None:
+            await asyncio.sleep(0.001)
+    bench.streams.away = False
+    with pytest.raises(StoreDataLoss):
+        async with asyncio.timeout(5):
+            while True:
+                await lost.next(within_s=1)
+    assert await kept.next(within_s=0.01) == []
+
+
+async def test_a_closed_feed_is_not_read_any_more(bench: Bench) -> None:
+    feed = bench.hub.subscribe("t")
+    assert bench.hub.turns == 1
+    feed.close()
+    assert bench.hub.turns == 0
