@@ -2,8 +2,11 @@
 
 GatewayError
 ├── InvalidRequest          the client's input; `param` names the field
+│   ├── InstanceNotFound    an operator named an instance that nobody has
+│   └── InstanceAmbiguous   an operator named an instance that several workers have
 ├── Unauthenticated
 ├── Forbidden
+├── Disabled                a part of the gateway that nobody has configured
 ├── ModelNotFound
 ├── RateLimited             a per-key limit
 ├── QueueTimeout            waited for a slot too long; `retry_after_s`
@@ -75,12 +78,24 @@ class InvalidRequest(GatewayError):
     kind = ErrorKind.INVALID_REQUEST
 
 
+class InstanceNotFound(InvalidRequest):
+    pass
+
+
+class InstanceAmbiguous(InvalidRequest):
+    pass
+
+
 class Unauthenticated(GatewayError):
     kind = ErrorKind.UNAUTHENTICATED
 
 
 class Forbidden(GatewayError):
     kind = ErrorKind.FORBIDDEN
+
+
+class Disabled(GatewayError):
+    kind = ErrorKind.UPSTREAM_UNAVAILABLE
 
 
 class ModelNotFound(GatewayError):

@@ -1,0 +1,1 @@
+"""What operators and probes see: health, statistics, metrics, raw models."""

@@ -1,0 +1,177 @@
+"""Routes for probes, scrapers and operators. Not for clients: nothing here runs a turn.
+
+/healthz /livez /readyz are open, since probes have no keys, and show no account. /metrics and /internal have
+their tiers (access/tiers.py). app.py mounts what `admin_routes` returns.
+"""
+
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.access.tiers import BEARER, Tiers, presented_keys
+from gateway.admin import views
+from gateway.kernel.errors import (
+    ErrorKind,
+    GatewayError,
+    InstanceAmbiguous,
+    InstanceNotFound,
+    StoreError,
+)
+from gateway.kernel.json import dumps
+from gateway.telemetry.metrics import render_reference
+
+Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_SESSION_METRICS = ("size", "hit_total", "miss_total", "evict_total", "expire_total", "invalidate_total")
+
+_STATUS = {
+    ErrorKind.INVALID_REQUEST: 400,
+    ErrorKind.UNAUTHENTICATED: 401,
+    ErrorKind.FORBIDDEN: 403,
+    ErrorKind.RATE_LIMITED: 429,
+    ErrorKind.QUEUE_TIMEOUT: 429,
+    ErrorKind.OVERLOADED: 503,
+    ErrorKind.UPSTREAM_UNAVAILABLE: 503,
+    ErrorKind.WORKER_LOST: 503,
+    ErrorKind.STORE_UNAVAILABLE: 503,
+    ErrorKind.UPSTREAM_TIMEOUT: 504,
+    ErrorKind.UPSTREAM_EOF: 502,
+    ErrorKind.UPSTREAM_PROTOCOL: 502,
+}
+"""Kinds that operators can meet; any other is 500."""
+
+
+class AdminPorts(NamedTuple):
+    """Where the figures come from; see views.py for what each gives."""
+
+    replica_id: str
+    tiers: Tiers
+    pool: views.PoolView
+    admission: views.AdmissionStats
+    chat: views.ChatCounters
+    cluster: views.StatsView
+    sessions: views.SessionStats
+    readiness: views.Readiness
+    models: views.RawModels
+    instruments: Callable[[], str]
+    """The OpenTelemetry metrics as Prometheus text."""
+
+
+def admin_routes(ports: AdminPorts) -> list[Route]:
+    """The route list of this package, for app.py."""
+    pages = _Pages(ports)
+    return [
+        Route("/healthz", pages.healthz),
+        Route("/livez", pages.livez),
+        Route("/readyz", pages.readyz),
+        Route("/metrics", _answering(pages.metrics)),
+        Route("/internal/stats", _answering(pages.stats)),
+        Route("/internal/models/raw", _answering(pages.models_raw)),
+    ]
+
+
+class _Pages:
+    def __init__(self, ports: AdminPorts) -> None:
+        self._ports = ports
+
+    async def healthz(self, _request: Request) -> Response:
+        """Always 200: a gateway without a worker is up, and says so in `ok`."""
+        return _json(views.health(self._ports.pool.instances()))
+
+    async def livez(self, _request: Request) -> Response:
+        return _json({"ok": True})
+
+    async def readyz(self, _request: Request) -> Response:
+        reason = await self._ports.readiness.why_not_ready()
+        if reason is None:
+            return _json({"ready": True})
+        return _json({"ready": False, "reason": reason}, status=503)
+
+    async def metrics(self, request: Request) -> Response:
+        ports = self._ports
+        ports.tiers.metrics(presented_keys(request.scope["headers"], BEARER))
+        figures = {
+            **views.concurrency(ports.admission),
+            "max_in_flight": max(0, ports.admission.max_in_flight),
+            **ports.chat.counters(),
+        }
+        sessions = await self._session_stats()
+        cache = {name: int(sessions[name]) for name in _SESSION_METRICS if name in sessions}
+        block = render_reference(figures, ports.pool.instances(), cache)
+        return Response(ports.instruments() + block, headers={"content-type": METRICS_TYPE})
+
+    async def stats(self, request: Request) -> Response:
+        ports = self._ports
+        self._operator(request)
+        return _json(
+            views.statistics(
+                replica_id=ports.replica_id,
+                chat=ports.chat.counters(),
+                guard=views.concurrency(ports.admission),
+                max_in_flight=ports.admission.max_in_flight,
+                sums=await ports.cluster.sums(),
+                instances=ports.pool.instances(),
+                session_cache=await self._session_stats(),
+            )
+        )
+
+    async def models_raw(self, request: Request) -> Response:
+        self._operator(request)
+        return _json(await self._ports.models.raw_models(request.query_params.get("instance") or None))
+
+    async def _session_stats(self) -> Mapping[str, Any]:
+        """Nothing while the store is away: the rest of the page is worth having all the same."""
+        try:
+            return await self._ports.sessions.stats()
+        except StoreError:
+            return {}
+
+    def _operator(self, request: Request) -> None:
+        self._ports.tiers.admin(presented_keys(request.scope["headers"], BEARER))
+
+
+def _answering(handler: Handler) -> Handler:
+    """The handler with its errors as JSON, in the shape OpenAI's clients know."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except GatewayError as error:
+            return error_response(error)
+
+    return answer
+
+
+def error_response(error: GatewayError) -> Response:
+    status = _STATUS.get(error.kind, 500)
+    if isinstance(error, InstanceNotFound):
+        status = 404
+    elif isinstance(error, InstanceAmbiguous):
+        status = 409
+    code = error.code or ("service_unavailable" if status == 503 else str(error.kind))
+    kind = (
+        "authentication_error"
+        if status == 401
+        else "invalid_request_error"
+        if status < 500
+        else "server_error"
+    )
+    body = {"error": {"message": error.message, "type": kind, "param": error.param, "code": code}}
+    headers = {}
+    if error.retry_after_s is not None:
+        headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
+    return _json(body, status=status, headers=headers)
+
+
+def _json(value: object, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(
+        dumps(value),
+        status_code=status,
+        headers={"cache-control": "no-store", **(headers or {})},
+        media_type="application/json",
+    )
