@@ -1,0 +1,1 @@
+"""Lingma subprocesses: how they are started, spoken to, watched and chosen."""
