@@ -45,7 +45,7 @@ NOBODY = ("", -1)
 
 
 MAX_ENTRIES = 100_000
-"""Of one turn's stream. Beyond it the oldest go, so a reader from the start sees a gap: a bound, not a plan."""
+"""Of one turn's stream. Beyond it the oldest go, and who reads from the start sees a gap."""
 
 
 class TurnRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,161 @@
+"""Streams on Redis 6.2 and later. Each entry has one field, `m`.
+
+Commands that do not wait share the connections of connect.Redis; each reader, and each stream read as a
+group, has one of its own, because a blocked connection answers nobody else.
+
+A read over 300 streams costs the server 110 us. Packing its 600 arguments would cost 60 us here; with the
+packed form of each key and position kept from read to read it is 25 us, 15 of the positions having moved.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from redis.exceptions import RedisError, ResponseError
+
+from gateway.kernel.errors import StoreError
+from gateway.store.connect import Redis
+from gateway.store.link import Arg, Link, ReplyFuture, Script, gather
+from gateway.store.streams import START, Entry, StreamReader
+
+log = logging.getLogger(__name__)
+
+FIELD = b"m"
+_SETTLE = Script("stream_settle")
+_BLOCK_MARGIN_S = 3.0
+"""How much later than its own time a blocking read may answer before its connection is given up."""
+_KEEP_PACKED = 4096
+
+
+class RedisStreams:
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._group_links: dict[bytes, Link] = {}
+
+    async def append(self, key: bytes, payload: bytes, *, max_len: int | None = None) -> bytes:
+        entry_id: bytes = await self._redis.call(key, *_xadd(key, payload, max_len))
+        return entry_id
+
+    def post(self, key: bytes, payload: bytes, *, max_len: int | None = None) -> None:
+        self._redis.call(key, *_xadd(key, payload, max_len)).add_done_callback(_log_failure)
+
+    async def range(self, key: bytes, *, after: bytes = START, count: int = 1000) -> list[Entry]:
+        return _entries(await self._redis.call(key, b"XRANGE", key, b"(" + after, b"+", b"COUNT", count))
+
+    async def length(self, key: bytes) -> int:
+        length: int = await self._redis.call(key, b"XLEN", key)
+        return length
+
+    async def ensure_group(self, key: bytes, group: bytes) -> None:
+        try:
+            await self._redis.call(key, b"XGROUP", b"CREATE", key, group, START, b"MKSTREAM")
+        except ResponseError as error:
+            if not str(error).startswith("BUSYGROUP"):
+                raise
+
+    async def read_group(
+        self, key: bytes, group: bytes, consumer: bytes, *, pending: bool, block_ms: int, count: int
+    ) -> list[Entry]:
+        wait = () if pending or block_ms <= 0 else (b"BLOCK", block_ms)
+        position = START if pending else b">"
+        try:
+            reply = await self._group_link(key).call(
+                *(b"XREADGROUP", b"GROUP", group, consumer, b"COUNT", count, *wait),
+                *(b"STREAMS", key, position),
+                timeout_s=block_ms / 1000 + _BLOCK_MARGIN_S,
+            )
+        except ResponseError as error:
+            # UNBLOCKED is what a waiting read is told when its stream is deleted.
+            if not str(error).startswith(("NOGROUP", "UNBLOCKED")):
+                raise
+            await self.ensure_group(key, group)
+            return []
+        found = reply[0][1] if reply else []
+        if trimmed := [entry_id for entry_id, fields in found if fields is None]:
+            await self.settle(key, group, *trimmed)
+        return _entries(found)
+
+    async def settle(self, key: bytes, group: bytes, *ids: bytes) -> None:
+        if ids:
+            await self._redis.run(_SETTLE, [key], [group, *ids])
+
+    async def expire(self, key: bytes, ttl_s: float) -> None:
+        await self._redis.call(key, b"PEXPIRE", key, round(ttl_s * 1000))
+
+    async def delete(self, *keys: bytes) -> None:
+        if keys:
+            await gather(self._redis.call(key, b"DEL", key) for key in keys)
+
+    def reader(self, bucket_key: bytes) -> StreamReader:
+        return RedisStreamReader(self._redis.dedicated(bucket_key))
+
+    async def aclose(self) -> None:
+        """Close the connections of group reads; readers are closed by their owners."""
+        links = list(self._group_links.values())
+        self._group_links.clear()
+        for link in links:
+            await link.aclose()
+
+    def _group_link(self, key: bytes) -> Link:
+        link = self._group_links.get(key)
+        if link is None:
+            link = self._group_links[key] = self._redis.dedicated(key)
+        return link
+
+
+class RedisStreamReader:
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._packed = _Packed()
+
+    async def read(
+        self, cursors: Mapping[bytes, bytes], *, block_ms: int, count: int
+    ) -> list[tuple[bytes, list[Entry]]]:
+        reply = await self._link.call_packed(
+            self._packed.xread(cursors, block_ms=block_ms, count=count),
+            timeout_s=block_ms / 1000 + _BLOCK_MARGIN_S,
+        )
+        return [(key, _entries(entries)) for key, entries in reply or ()]
+
+    async def aclose(self) -> None:
+        await self._link.aclose()
+
+
+class _Packed(dict[bytes, bytes]):
+    """Keys and positions as they go over the wire."""
+
+    def __missing__(self, data: bytes) -> bytes:
+        packed = self[data] = _bulk(data)
+        return packed
+
+    def xread(self, cursors: Mapping[bytes, bytes], *, block_ms: int, count: int) -> bytes:
+        if len(self) > _KEEP_PACKED + 2 * len(cursors):
+            self.clear()
+        wait = (b"BLOCK", b"%d" % block_ms) if block_ms > 0 else ()
+        options = (b"XREAD", b"COUNT", b"%d" % count, *wait, b"STREAMS")
+        get = self.__getitem__
+        return b"".join(
+            (
+                b"*%d\r\n" % (len(options) + 2 * len(cursors)),
+                *map(_bulk, options),
+                *map(get, cursors),
+                *map(get, cursors.values()),
+            )
+        )
+
+
+def _bulk(data: bytes) -> bytes:
+    return b"$%d\r\n%b\r\n" % (len(data), data)
+
+
+def _xadd(key: bytes, payload: bytes, max_len: int | None) -> Sequence[Arg]:
+    bound = () if max_len is None else (b"MAXLEN", b"~", max_len)
+    return (b"XADD", key, *bound, b"*", FIELD, payload)
+
+
+def _entries(found: Sequence[tuple[bytes, Sequence[bytes] | None]]) -> list[Entry]:
+    return [(entry_id, fields[1]) for entry_id, fields in found if fields is not None]
+
+
+def _log_failure(future: ReplyFuture) -> None:
+    if not future.cancelled() and isinstance(error := future.exception(), StoreError | RedisError):
+        log.debug("store.post_failed", extra={"error": type(error).__name__})
