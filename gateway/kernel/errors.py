@@ -21,6 +21,7 @@ GatewayError
 │   ├── StoreUnavailable    the store did not answer
 │   ├── StoreDataLoss       the store answered and no longer has what it had
 │   └── CasUnsupported      this server has no compare-and-swap (latched)
+├── InvalidKVArgument       a caller's mistake, found before the store was asked
 ├── ContentFiltered
 ├── TurnWasCancelled
 └── Internal
@@ -160,6 +161,10 @@ class StoreDataLoss(StoreError):
 
 class CasUnsupported(StoreError):
     kind = ErrorKind.STORE_UNAVAILABLE
+
+
+class InvalidKVArgument(GatewayError, ValueError):
+    kind = ErrorKind.INTERNAL
 
 
 class ContentFiltered(GatewayError):

@@ -7,7 +7,7 @@ and the composition roots.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, NamedTuple, Self
 
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
@@ -56,6 +56,8 @@ class Redis:
         self._pool: SentinelConnectionPool | None = None
         self._cluster: Cluster | None = None
         self._link: Link | None = None
+        self.on_connect: list[Callable[[], None]] = []
+        """Called whenever a shared connection has been made."""
         if address.kind == "cluster":
             self._cluster = Cluster(
                 address.hosts,
@@ -70,6 +72,7 @@ class Redis:
                 address.service, self._sentinel, ssl=address.tls, **self._connection_kwargs()
             )
         self._link = self._make_link(b"")
+        self._link.on_connect.append(self._connected)
         self._link.start()
 
     @classmethod
@@ -190,12 +193,18 @@ class Redis:
         return link
 
     def _node_link(self, host: Host) -> Link:
-        return Link(
+        link = Link(
             lambda: self._connect_to(host),
             name=f"{host[0]}:{host[1]}",
             command_timeout_s=self._command_timeout_s,
             connect_wait_s=self._connect_wait_s,
         )
+        link.on_connect.append(self._connected)
+        return link
+
+    def _connected(self) -> None:
+        for hook in self.on_connect:
+            hook()
 
     def _make_connection(self, key: bytes) -> AbstractConnection:
         if self._pool is not None:
