@@ -1,0 +1,1 @@
+"""Who may do what: client keys, and the tiers of client, admin and metrics."""
