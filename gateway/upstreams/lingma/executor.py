@@ -41,7 +41,7 @@ from gateway.kernel.errors import (
 )
 from gateway.kernel.ids import derived_uuid
 from gateway.kernel.waiting import WaitingRoom
-from gateway.sessions.policy import Session, SessionPolicy
+from gateway.sessions.policy import Session, SessionPolicy, affinity
 from gateway.turn import events as ev
 from gateway.turn.frame import Burst, Frame
 from gateway.turn.losses import Loss
@@ -123,7 +123,7 @@ class LingmaExecutor:
         """A slot on the session's instance or, failing that, on any. Raises AttemptFailed."""
         if session is not None and (placement := await self._sticky(session, call, holder)) is not None:
             return placement
-        wish = Wish(model=call.model, affinity=self._sessions.affinity(call.turn), excluded=excluded)
+        wish = Wish(model=call.model, affinity=affinity(call.turn), excluded=excluded)
         seen_ready = False
 
         async def attempt() -> Placement | None:

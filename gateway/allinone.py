@@ -1,0 +1,92 @@
+"""`lingma-gateway up`: gateway and worker in one process and one event loop, through the same job interfaces.
+
+A composition root, hence the one module beside cli.py that may import `workers`, and does so when it runs.
+"""
+
+import contextlib
+import sys
+from collections.abc import Mapping
+
+from gateway.container import open_deps
+from gateway.kernel.clock import SystemClock
+from gateway.serving import listen, serve_until_stopped
+from gateway.settings import GatewaySettings
+from gateway.store.backends import open_stores
+from gateway.telemetry.logs import setup_logs
+
+UP_DRAIN_S = 10.0
+"""A person who pressed Ctrl-C waits no longer than this for answers to end."""
+
+
+async def run_up(settings: GatewaySettings, environ: Mapping[str, str]) -> int:
+    """Serve until stopped. Returns the exit code."""
+    from workers.embedded import embedded_settings, open_worker
+
+    setup_logs(settings.server.log_level if "LOG_LEVEL" in environ else "WARNING")
+    worker_settings = embedded_settings(environ)
+    keyless = not settings.access.api_keys and settings.access.key_file is None
+    host = settings.server.host or ("127.0.0.1" if keyless else "0.0.0.0")
+    sock = listen(host, settings.server.port)
+    try:
+        async with contextlib.AsyncExitStack() as stack:
+            url = settings.store.redis_url.get_secret_value()
+            stores = await stack.enter_async_context(
+                open_stores(url, SystemClock(), dialect=settings.store.kv_dialect)
+            )
+            worker = await stack.enter_async_context(open_worker(worker_settings, stores))
+            deps = await stack.enter_async_context(
+                open_deps(_quick(settings, environ), stores=stores, bare_names=True)
+            )
+            await worker.started()
+            await deps.directory.refresh()
+            _banner(
+                settings,
+                host,
+                sock.getsockname()[1],
+                simulated=worker_settings.simulated,
+                memory=stores.redis is None,
+                keyless=keyless,
+            )
+            return await serve_until_stopped(deps.asgi, sock, deps.drain)
+    finally:
+        sock.close()
+
+
+def _quick(settings: GatewaySettings, environ: Mapping[str, str]) -> GatewaySettings:
+    """No load balancer has to look away first, and nobody waits two minutes for a prompt."""
+    update: dict[str, float] = {}
+    if "DRAIN_LISTEN_S" not in environ:
+        update["drain_listen_s"] = 0.0
+    if "DRAIN_DEADLINE_S" not in environ:
+        update["drain_deadline_s"] = UP_DRAIN_S
+    return settings.model_copy(update={"server": settings.server.model_copy(update=update)})
+
+
+def _banner(
+    settings: GatewaySettings, host: str, port: int, *, simulated: bool, memory: bool, keyless: bool
+) -> None:
+    """What a person needs to send the first request; a key is never printed."""
+    shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else f"[{host}]" if ":" in host else host
+    base = f"http://{shown}:{port}"
+    upstream = "the bundled simulator (set LINGMA_BIN to use a real Lingma)" if simulated else "Lingma"
+    auth = "" if keyless else " -H 'Authorization: Bearer <one of API_KEYS>'"
+    key = "no key needed, send any" if keyless else "one of API_KEYS"
+    model = settings.models.default_model
+    lines = [
+        "",
+        f"  lingma-gateway is up at {base}",
+        "",
+        f"  OpenAI base URL   {base}/v1",
+        f"  API key           {key}",
+        f"  Model             {model}",
+        f"  Upstream          {upstream}",
+        f"  Store             {'memory (gone when this stops)' if memory else 'Redis'}",
+        "",
+        "  Try it:",
+        f"    curl {base}/v1/chat/completions -H 'Content-Type: application/json'{auth} \\",
+        f'      -d \'{{"model":"{model}","messages":[{{"role":"user","content":"say hello"}}]}}\'',
+        "",
+        "  Ctrl-C stops it.",
+        "",
+    ]
+    print("\n".join(lines), file=sys.stdout, flush=True)

@@ -1,0 +1,131 @@
+"""The command `lingma-gateway`: up, serve, work, check-config, keys.
+
+A composition root: `up` and `work` import `workers`, lazily; nothing else in this package does. Exit codes:
+0 stopped as asked, 1 failed while running, 2 settings or arguments that cannot work.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Coroutine, Mapping
+from typing import Annotated, Any
+
+import typer
+
+from gateway.environ import SettingsError
+from gateway.kernel.errors import GatewayError
+from gateway.settings import GatewaySettings, load
+
+USAGE_ERROR = 2
+FAILURE = 1
+
+app = typer.Typer(
+    name="lingma-gateway",
+    help="One gateway in front of coding models. Settings come from the environment.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+keys_app = typer.Typer(help="API keys.", no_args_is_help=True)
+app.add_typer(keys_app, name="keys")
+
+Port = Annotated[int | None, typer.Option(help="Port to listen on (PORT).", min=0, max=65535)]
+Host = Annotated[str | None, typer.Option(help="Address to listen on (HOST).")]
+
+
+def main() -> None:
+    """Entry point of the command."""
+    app()
+
+
+@app.command()
+def up(host: Host = None, port: Port = None) -> None:
+    """Gateway and worker in one process, in memory unless REDIS_URL is set. Ctrl-C stops it."""
+    from gateway.allinone import run_up
+
+    environ = _environ(HOST=host, PORT=port)
+    _run(run_up(_settings(environ), environ))
+
+
+@app.command()
+def serve(host: Host = None, port: Port = None) -> None:
+    """A gateway replica. Needs REDIS_URL and at least one worker (`lingma-gateway work`)."""
+    from gateway.serving import run_serve
+
+    settings = _settings(_environ(HOST=host, PORT=port))
+    _checked(settings.require_shared_store)
+    _run(run_serve(settings))
+
+
+@app.command()
+def work(
+    worker_id: Annotated[str | None, typer.Option(help="Stable name of this worker (WORKER_ID).")] = None,
+    port: Annotated[int | None, typer.Option(help="Port of the health endpoint (PORT).")] = None,
+) -> None:
+    """A worker: owns Lingma processes and takes turns over Redis. Needs REDIS_URL."""
+    from workers.__main__ import run_work
+
+    _run(run_work(_environ(WORKER_ID=worker_id, WORKER_PORT=port)))
+
+
+@app.command("check-config")
+def check_config() -> None:
+    """Read the settings of the environment, say what is wrong with them, and stop."""
+    settings = _settings(dict(os.environ))
+    store = settings.store.redis_url.get_secret_value().partition("://")[0]
+    typer.echo(
+        f"settings are fine: port {settings.server.port}, store {store}, "
+        f"{len(settings.access.api_keys)} API keys, default model {settings.models.default_model}"
+    )
+
+
+@keys_app.command("hash")
+def keys_hash() -> None:
+    """Read a key from standard input; print its hash for the key file, its id in logs and its tenant."""
+    from gateway.access.keys import hash_key, tenant_of
+
+    key = sys.stdin.readline().strip()
+    if not key:
+        _fail("give the key on standard input", USAGE_ERROR)
+    digest = hash_key(key)
+    typer.echo(f"sha256 {digest}\nid     {digest[:8]}\ntenant {tenant_of(key.encode())}")
+
+
+def _environ(**overrides: str | int | None) -> dict[str, str]:
+    """The environment, with the options given on the command line in front of it."""
+    given = {name: str(value) for name, value in overrides.items() if value is not None}
+    return {**os.environ, **given}
+
+
+def _settings(environ: Mapping[str, str]) -> GatewaySettings:
+    try:
+        settings, warnings = load(environ)
+    except SettingsError as error:
+        _fail(str(error), USAGE_ERROR)
+    for warning in warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    return settings
+
+
+def _checked(check: Any) -> None:
+    try:
+        check()
+    except SettingsError as error:
+        _fail(str(error), USAGE_ERROR)
+
+
+def _run(work: Coroutine[Any, Any, int]) -> None:
+    try:
+        code = asyncio.run(work)
+    except KeyboardInterrupt:
+        code = 130
+    except SettingsError as error:
+        _fail(str(error), USAGE_ERROR)
+    except (GatewayError, OSError) as error:
+        _fail(str(error), FAILURE)
+    raise typer.Exit(code)
+
+
+def _fail(message: str, code: int) -> Any:
+    typer.echo(f"lingma-gateway: {message}", err=True)
+    raise typer.Exit(code)

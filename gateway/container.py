@@ -1,0 +1,365 @@
+"""The composition root of a replica: the only place that names concrete classes.
+
+`open_deps` opens everything in order and closes it in reverse: telemetry, stores, the hub and the job client,
+engine, the ASGI app. `up`, `serve` and tests enter the same function with other settings and stores.
+"""
+
+import contextlib
+import logging
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from importlib.metadata import version
+
+import msgspec
+from starlette.types import ASGIApp
+
+from gateway.access.keys import ApiKey, KeyRing, read_key_file
+from gateway.access.tiers import Tiers
+from gateway.admin.cluster import ClusterStats
+from gateway.admin.commands import WorkerDesk
+from gateway.admin.routes import AdminPorts
+from gateway.app import build_app
+from gateway.engine.admission import Admission
+from gateway.engine.drain import Drain
+from gateway.engine.routing import KnownModel, Router
+from gateway.engine.run import Engine, EngineLimits
+from gateway.jobs.client import JobClient
+from gateway.jobs.directory import Directory
+from gateway.jobs.hub import Hub
+from gateway.jobs.messages import InstanceRecord
+from gateway.kernel.aio import background, supervise
+from gateway.kernel.clock import Clock, SystemClock
+from gateway.kernel.errors import StoreError
+from gateway.kernel.ids import ReplicaId
+from gateway.protocols.http import EdgeLimits
+from gateway.protocols.models import ModelEntry
+from gateway.sessions.policy import SessionPolicy
+from gateway.sessions.store import SessionCache, SessionLimits
+from gateway.sessions.store_memory import MemorySessionCache
+from gateway.sessions.store_redis import RedisSessionCache
+from gateway.settings import GatewaySettings
+from gateway.store.backends import Stores, open_stores
+from gateway.telemetry.metrics import TurnStatistics
+from gateway.telemetry.setup import Tracing, start_tracing
+from gateway.telemetry.spans import traced_app
+from gateway.upstreams.lingma.executor import LingmaExecutor, LingmaOptions
+from gateway.upstreams.lingma.request import AGENT_MODELS, ToolPolicy
+
+log = logging.getLogger(__name__)
+
+SESSIONS_PER_INSTANCE = 256
+
+
+class Replica(msgspec.Struct, frozen=True):
+    """A running replica, for those who serve it."""
+
+    asgi: ASGIApp
+    drain: Drain
+    directory: Directory
+    stores: Stores
+
+
+class AppDeps(msgspec.Struct, frozen=True, kw_only=True):
+    """What the application is made of; see app.Deps."""
+
+    engine: Engine
+    tiers: Tiers
+    catalog: "Models"
+    clock: Clock
+    limits: EdgeLimits
+    admin: AdminPorts
+    drain: Drain
+    tracing: Tracing
+
+    def draining(self) -> bool:
+        return self.drain.state != "serving"
+
+    def instrument(self, app: ASGIApp) -> ASGIApp:
+        return traced_app(app, self.tracing)
+
+
+@contextlib.asynccontextmanager
+async def open_deps(
+    settings: GatewaySettings, *, stores: Stores | None = None, bare_names: bool = False
+) -> AsyncIterator[Replica]:
+    """A whole replica, ready to serve. `stores` are those of an embedded worker; else they are opened here.
+
+    bare_names: instances are shown as `inst-0` instead of `worker/inst-0`.
+    """
+    clock = SystemClock()
+    async with contextlib.AsyncExitStack() as stack:
+        tracing = start_tracing(
+            os.environ,
+            service="lingma-gateway",
+            instance=settings.server.replica_id,
+            version=version("lingma-gateway"),
+        )
+        stack.callback(tracing.close)
+        if stores is None:
+            url = settings.store.redis_url.get_secret_value()
+            stores = await stack.enter_async_context(
+                open_stores(url, clock, dialect=settings.store.kv_dialect)
+            )
+        await _check_store(stores)
+        replica = ReplicaId(settings.server.replica_id)
+        hub = Hub(stores.streams, stores.turns, stores.keys, replica)
+        directory = Directory(stores.kv, stores.leases, stores.keys, clock)
+        jobs = JobClient(
+            streams=stores.streams,
+            turns=stores.turns,
+            kv=stores.kv,
+            keys=stores.keys,
+            hub=hub,
+            directory=directory,
+            clock=clock,
+            replica_id=replica,
+        )
+        await stack.enter_async_context(hub.running())
+        with contextlib.suppress(StoreError):
+            await directory.refresh()
+        await stack.enter_async_context(jobs.running())
+        statistics = TurnStatistics()
+        stack.callback(statistics.metrics.close)
+        admission = _admission(settings, stores)
+        await stack.enter_async_context(admission.running())
+        drain = Drain(listen_s=settings.server.drain_listen_s, deadline_s=settings.server.drain_deadline_s)
+        cache = _session_cache(settings, stores, directory, clock)
+        executor = _lingma(settings, jobs, directory, cache, clock)
+        models = Models(directory, settings.models.default_model)
+        engine = Engine(
+            router=Router(
+                executor,
+                models,
+                aliases=settings.models.aliases,
+                default_model=settings.models.default_model,
+                fallback=settings.models.fallback,
+                own_names=AGENT_MODELS,
+            ),
+            admission=admission,
+            drain=drain,
+            recorder=statistics,
+            clock=clock,
+            limits=EngineLimits(
+                turn_timeout_s=settings.turns.timeout_s, queue_timeout_s=settings.admission.queue_timeout_s
+            ),
+        )
+        guard = Guard(admission, executor)
+        cluster = ClusterStats(
+            stores.kv,
+            stores.leases,
+            stores.keys,
+            replica_id=replica,
+            counters=lambda: {**statistics.chat.counters(), **guard.counters()},
+            gauges=guard.gauges,
+        )
+        await stack.enter_async_context(background(supervise("cluster.stats", cluster.run)))
+        stack.push_async_callback(cluster.leave)
+        tiers = _tiers(settings)
+        deps = AppDeps(
+            engine=engine,
+            tiers=tiers,
+            catalog=models,
+            clock=clock,
+            limits=_edge_limits(settings),
+            admin=AdminPorts(
+                replica_id=replica,
+                tiers=tiers,
+                pool=PoolView(directory, bare_names=bare_names),
+                admission=guard,
+                chat=statistics.chat,
+                cluster=cluster,
+                sessions=cache,
+                readiness=Readiness(drain, stores),
+                models=WorkerDesk(stores.streams, stores.kv, stores.keys, directory, clock),
+                instruments=statistics.metrics.render,
+            ),
+            drain=drain,
+            tracing=tracing,
+        )
+        yield Replica(build_app(deps), drain, directory, stores)
+
+
+async def _check_store(stores: Stores) -> None:
+    """Refuse a Redis that is too old, warn of one that evicts; one that is down may come later."""
+    if stores.redis is None:
+        return
+    try:
+        info = await stores.redis.server_info()
+    except StoreError as error:
+        log.warning("store.unavailable_at_start", extra={"kind": str(error.kind), "why": str(error)})
+        return
+    if info.maxmemory_policy not in ("", "noeviction"):
+        log.warning(
+            "store.evicts",
+            extra={
+                "maxmemory_policy": info.maxmemory_policy,
+                "remedy": "set maxmemory-policy to noeviction: turns and sessions must not vanish",
+            },
+        )
+
+
+def _admission(settings: GatewaySettings, stores: Stores) -> Admission:
+    return Admission(
+        stores.leases,
+        stores.keys,
+        max_in_flight=settings.admission.max_in_flight,
+        queue_timeout_s=settings.admission.queue_timeout_s,
+        queue_max=settings.admission.queue_max,
+    )
+
+
+def _session_cache(
+    settings: GatewaySettings, stores: Stores, directory: Directory, clock: Clock
+) -> SessionCache:
+    wanted = settings.sessions.cache_max_entries
+
+    def maximum() -> int:
+        return SESSIONS_PER_INSTANCE * max(1, len(directory.candidates())) if wanted is None else wanted
+
+    limits = SessionLimits(
+        enabled=settings.sessions.reuse_enabled, max_entries=maximum, ttl_s=settings.sessions.cache_ttl_s
+    )
+    if stores.redis is None:
+        return MemorySessionCache(limits, clock)
+    return RedisSessionCache(stores.redis, stores.keys, limits, clock)
+
+
+def _lingma(
+    settings: GatewaySettings, jobs: JobClient, directory: Directory, cache: SessionCache, clock: Clock
+) -> LingmaExecutor:
+    return LingmaExecutor(
+        jobs,
+        directory,
+        SessionPolicy(cache),
+        clock,
+        LingmaOptions(
+            default_ask_mode=settings.lingma.default_ask_mode,
+            sticky_wait_s=settings.sessions.sticky_wait_s,
+            queue_max=settings.admission.queue_max,
+            tools=ToolPolicy(
+                forward=settings.tools.effective_mode in ("auto", "forward"),
+                allowlist=settings.tools.allowlist,
+            ),
+        ),
+    )
+
+
+def _tiers(settings: GatewaySettings) -> Tiers:
+    access = settings.access
+    keys = [ApiKey.of(key.get_secret_value()) for key in access.api_keys]
+    if access.key_file is not None:
+        keys.extend(read_key_file(access.key_file))
+    return Tiers(
+        KeyRing(keys),
+        admin_token=access.admin_token.get_secret_value() if access.admin_token else None,
+        metrics_token=access.metrics_token.get_secret_value() if access.metrics_token else None,
+        metrics_public=access.metrics_public,
+    )
+
+
+def _edge_limits(settings: GatewaySettings) -> EdgeLimits:
+    server = settings.server
+    return EdgeLimits(
+        max_body_bytes=server.max_body_bytes,
+        first_byte_hold_s=server.first_byte_hold_s,
+        keepalive_s=server.keepalive_s,
+        send_deadline_s=server.send_deadline_s,
+    )
+
+
+class Models:
+    """What the live workers offer, as routing and the models page want it."""
+
+    def __init__(self, directory: Directory, default: str) -> None:
+        self._directory = directory
+        self._default = default
+
+    def models(self) -> Sequence[KnownModel]:
+        found: dict[str, KnownModel] = {}
+        for candidate in self._directory.candidates():
+            for model in candidate.instance.models:
+                found.setdefault(
+                    model.key,
+                    KnownModel(
+                        key=model.key,
+                        display_name=model.display_name,
+                        vision=model.vision,
+                        reasoning=model.reasoning,
+                        default=model.default,
+                        in_chat=not model.scenes or "chat" in model.scenes,
+                    ),
+                )
+        return list(found.values())
+
+    async def list(self) -> Sequence[ModelEntry]:
+        """Nobody logged in: the default model alone."""
+        known = self.models() or [KnownModel(key=self._default)]
+        return [
+            ModelEntry(id=m.key, display_name=m.display_name or m.key, created=0, owned_by="lingma")
+            for m in known
+        ]
+
+
+class PoolView:
+    """Instances of all workers by the names that clients may use."""
+
+    def __init__(self, directory: Directory, *, bare_names: bool) -> None:
+        self._directory = directory
+        self._bare_names = bare_names
+
+    def instances(self) -> Sequence[InstanceRecord]:
+        return [
+            instance
+            if self._bare_names
+            else msgspec.structs.replace(instance, name=f"{worker.worker}/{instance.name}")
+            for worker in self._directory.workers
+            for instance in worker.instances
+        ]
+
+
+class Guard:
+    """Admission and the wait for a slot, told as one: to an operator both are the queue."""
+
+    def __init__(self, admission: Admission, executor: LingmaExecutor) -> None:
+        self._admission = admission
+        self._executor = executor
+        self.max_in_flight = admission.max_in_flight
+
+    def counts(self) -> "GuardCounts":
+        counts = self._admission.counts()
+        return GuardCounts(
+            in_flight=counts.in_flight - self._executor.queued,
+            queued=counts.queued + self._executor.queued,
+            accepted_total=counts.accepted_total,
+            rejected_total=counts.rejected_total,
+        )
+
+    def counters(self) -> Mapping[str, int]:
+        counts = self.counts()
+        return {"accepted_total": counts.accepted_total, "rejected_total": counts.rejected_total}
+
+    def gauges(self) -> Mapping[str, int]:
+        counts = self.counts()
+        return {"in_flight": counts.in_flight, "queued": counts.queued}
+
+
+class GuardCounts(msgspec.Struct):
+    in_flight: int
+    queued: int
+    accepted_total: int
+    rejected_total: int
+
+
+class Readiness:
+    """Ready while not draining and while the store answers."""
+
+    def __init__(self, drain: Drain, stores: Stores) -> None:
+        self._drain = drain
+        self._stores = stores
+
+    async def why_not_ready(self) -> str | None:
+        if self._drain.state != "serving":
+            return "draining"
+        if self._stores.redis is not None and not self._stores.redis.healthy:
+            return "store_unavailable"
+        return None

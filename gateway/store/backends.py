@@ -1,0 +1,83 @@
+"""All state ports of one process, opened from one address: in this process's memory, or on Redis.
+
+Called by the composition roots of replicas and workers. Nobody else names the implementations.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+from gateway.kernel.clock import Clock
+from gateway.store.connect import Redis, parse_redis_url
+from gateway.store.deadletter import DeadLetters
+from gateway.store.keys import Keys
+from gateway.store.kv import Dialect, KVClient
+from gateway.store.kv_memory import MemoryKV
+from gateway.store.kv_redis import RedisKV
+from gateway.store.leases import Leases
+from gateway.store.leases_memory import MemoryLeases
+from gateway.store.leases_redis import RedisLeases
+from gateway.store.streams import Streams
+from gateway.store.streams_memory import MemoryStreams
+from gateway.store.streams_redis import RedisStreams
+from gateway.store.turnlog import TurnLog
+from gateway.store.turnlog_memory import MemoryTurnLog
+from gateway.store.turnlog_redis import RedisTurnLog
+
+
+class Stores(NamedTuple):
+    keys: Keys
+    kv: KVClient
+    streams: Streams
+    leases: Leases
+    turns: TurnLog
+    dead: DeadLetters
+    redis: Redis | None
+    """None when everything is in memory."""
+
+
+@contextlib.asynccontextmanager
+async def open_stores(url: str, clock: Clock, *, dialect: Dialect = "redis") -> AsyncIterator[Stores]:
+    """Open what the address names: `memory://`, or a Redis deployment.
+
+    Raises ValueError for an address that makes no sense. A Redis that is down is no error: calls fail with
+    StoreUnavailable until it is there.
+    """
+    address = parse_redis_url(url)
+    if address.kind == "memory":
+        async with open_memory(clock) as stores:
+            yield stores
+        return
+    redis = await Redis.open(url)
+    streams = RedisStreams(redis)
+    try:
+        keys = Keys(buckets=redis.buckets)
+        yield Stores(
+            keys=keys,
+            kv=RedisKV(redis, dialect=dialect),
+            streams=streams,
+            leases=RedisLeases(redis),
+            turns=RedisTurnLog(redis, keys),
+            dead=DeadLetters(streams, keys, clock),
+            redis=redis,
+        )
+    finally:
+        await streams.aclose()
+        await redis.aclose()
+
+
+@contextlib.asynccontextmanager
+async def open_memory(clock: Clock) -> AsyncIterator[Stores]:
+    """Everything in this process; gone with it."""
+    keys = Keys()
+    streams = MemoryStreams(clock)
+    kv = MemoryKV(clock)
+    yield Stores(
+        keys=keys,
+        kv=kv,
+        streams=streams,
+        leases=MemoryLeases(clock),
+        turns=MemoryTurnLog(streams, kv, keys, clock),
+        dead=DeadLetters(streams, keys, clock),
+        redis=None,
+    )
