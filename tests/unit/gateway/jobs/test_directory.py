@@ -1,0 +1,169 @@
+from collections import Counter
+
+import pytest
+
+from gateway.jobs.codec import encode_record
+from gateway.jobs.directory import RESERVE_S, Directory, Wish
+from gateway.jobs.messages import InstanceRecord, ModelInfo, WorkerRecord
+from gateway.kernel.clock import FakeClock
+from gateway.store.keys import Keys
+from gateway.store.kv import KVSetOptions
+from gateway.store.kv_memory import MemoryKV
+from gateway.store.leases_memory import MemoryLeases
+
+
+class Fleet:
+    """Workers that are nothing but their records."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.kv = MemoryKV(self.clock)
+        self.leases = MemoryLeases(self.clock)
+        self.keys = Keys()
+        self.directory = Directory(self.kv, self.leases, self.keys, self.clock)
+
+    async def beat(self, worker: str, *instances: InstanceRecord, draining: bool = False) -> None:
+        record = WorkerRecord(
+            worker=worker,
+            epoch=1,
+            software="x",
+            beat_at_ms=0,
+            instances=list(instances),
+            draining=draining,
+        )
+        await self.kv.kv_set(self.keys.worker(worker), encode_record(record), KVSetOptions(ex=10))
+        await self.leases.acquire(self.keys.workers, worker, limit=0, ttl_s=10)
+        await self.directory.refresh()
+
+    async def place(self, turn: str, **wish: object) -> str | None:
+        placement = await self.directory.place(Wish(**wish), turn)  # type: ignore[arg-type]
+        return placement.full_name if placement else None
+
+
+@pytest.fixture
+def fleet() -> Fleet:
+    return Fleet()
+
+
+def instance(
+    index: int, capacity: int = 4, *, ready: bool = True, models: tuple[str, ...] = ()
+) -> InstanceRecord:
+    return InstanceRecord(
+        name=f"inst-{index}",
+        index=index,
+        ready=ready,
+        state="ready",
+        capacity=capacity,
+        models=[ModelInfo(key=key) for key in models],
+    )
+
+
+async def test_the_least_loaded_instance_is_taken(fleet: Fleet) -> None:
+    await fleet.beat("w", instance(0), instance(1), instance(2))
+    taken = Counter([await fleet.place(f"t{n}") for n in range(6)])
+    assert taken == {"w/inst-0": 2, "w/inst-1": 2, "w/inst-2": 2}
+
+
+async def test_ties_go_to_the_lowest_index(fleet: Fleet) -> None:
+    await fleet.beat("w", instance(0), instance(1), instance(2))
+    await fleet.leases.acquire(fleet.keys.slots("w", 0), "x", limit=4, ttl_s=10)
+    assert await fleet.place("t") == "w/inst-1"
+
+
+async def test_full_instances_take_nothing_until_a_slot_is_released(fleet: Fleet) -> None:
+    await fleet.beat("w", instance(0, capacity=1))
+    first = await fleet.directory.place(Wish(), "a")
+    assert first is not None
+    assert await fleet.place("b") is None
+    await fleet.directory.release(first)
+    assert await fleet.place("b") == "w/inst-0"
+
+
+async def test_a_reserved_slot_frees_itself(fleet: Fleet) -> None:
+    await fleet.beat("w", instance(0, capacity=1))
+    assert await fleet.place("a")
+    fleet.clock.advance(RESERVE_S + 0.1)
+    await fleet.beat("w", instance(0, capacity=1))
+    assert await fleet.place("b") == "w/inst-0"
+
+
+async def test_equal_affinity_goes_to_the_same_instance_and_spreads_over_all(fleet: Fleet) -> None:
+    await fleet.beat("v", instance(0, 100), instance(1, 100))
+    await fleet.beat("w", instance(0, 100), instance(1, 100))
+    chosen = {name: await fleet.place(f"a{name}", affinity=name) for name in map(str, range(40))}
+    again = {name: await fleet.place(f"b{name}", affinity=name) for name in chosen}
+    assert again == chosen
+    assert len(set(chosen.values())) == 4
+
+
+async def test_who_leaves_moves_only_its_own(fleet: Fleet) -> None:
+    await fleet.beat("w", *(instance(n, 1000) for n in range(4)))
+    before = {name: await fleet.place(f"a{name}", affinity=name) for name in map(str, range(60))}
+    await fleet.beat("w", *(instance(n, 1000) for n in range(3)))
+    after = {name: await fleet.place(f"b{name}", affinity=name) for name in before}
+    moved = {name for name in before if before[name] != after[name]}
+    assert moved == {name for name, where in before.items() if where == "w/inst-3"}
+
+
+async def test_a_full_affinity_choice_gives_way_to_the_least_loaded(fleet: Fleet) -> None:
+    await fleet.beat("w", instance(0, 1), instance(1, 1))
+    first = await fleet.place("a", affinity="x")
+    second = await fleet.place("b", affinity="x")
+    assert {first, second} == {"w/inst-0", "w/inst-1"}
+    assert await fleet.place("c", affinity="x") is None
+
+
+async def test_draining_and_unready_ones_are_passed_over(fleet: Fleet) -> None:
+    await fleet.beat("v", instance(0), draining=True)
+    await fleet.beat("w", instance(0, ready=False), instance(1))
+    assert [c.full_name for c in fleet.directory.candidates()] == ["w/inst-1"]
+    assert len(fleet.directory.workers) == 2
+
+
+async def test_a_worker_that_stops_beating_is_forgotten(fleet: Fleet) -> None:
+    await fleet.beat("w", instance(0))
+    fleet.clock.advance(10.1)
+    await fleet.directory.refresh()
+    assert fleet.directory.workers == []
+
+
+async def test_an_instance_without_the_model_is_passed_over(fleet: Fleet) -> None:
+    await fleet.beat("w", instance(0, models=("a",)), instance(1, models=("b",)), instance(2))
+    places = {await fleet.place(f"t{n}", model="b") for n in range(4)}
+    assert places == {"w/inst-1", "w/inst-2"}
+
+
+async def test_excluded_instances_are_the_last_resort(fleet: Fleet) -> None:
+    await fleet.beat("w", instance(0, 1), instance(1, 1))
+    assert await fleet.place("a", excluded=frozenset({"w/inst-0"})) == "w/inst-1"
+    assert await fleet.place("b", excluded=frozenset({"w/inst-0"})) is None
+    await fleet.beat("w", instance(0, 1))
+    assert await fleet.place("c", excluded=frozenset({"w/inst-0"})) == "w/inst-0"
+
+
+async def test_names_are_found_in_full_and_bare_when_unique(fleet: Fleet) -> None:
+    await fleet.beat("v", instance(0))
+    await fleet.beat("w", instance(0), instance(1))
+    found = fleet.directory.find
+    assert [c and c.full_name for c in map(found, ("v/inst-0", "inst-1", "inst-0", "x"))] == [
+        "v/inst-0",
+        "w/inst-1",
+        None,
+        None,
+    ]
+
+
+async def test_changes_of_who_is_ready_are_announced(fleet: Fleet) -> None:
+    calls: list[int] = []
+    fleet.directory.on_change.append(lambda: calls.append(1))
+    await fleet.beat("w", instance(0))
+    await fleet.beat("w", instance(0))
+    await fleet.beat("w", instance(0), instance(1))
+    assert len(calls) == 2
+
+
+async def test_records_of_another_version_are_left_out(fleet: Fleet) -> None:
+    await fleet.kv.kv_set(fleet.keys.worker("z"), b"garbage")
+    await fleet.leases.acquire(fleet.keys.workers, "z", limit=0, ttl_s=10)
+    await fleet.beat("w", instance(0))
+    assert [record.worker for record in fleet.directory.workers] == ["w"]
