@@ -30,6 +30,7 @@ WORKER_NAMES = frozenset(
         "LINGMA_ACCOUNTS",
         "LINGMA_ACCOUNTS_FILE",
         "LINGMA_ACCOUNTS_MODE",
+        "LINGMA_ARGS",
         "LINGMA_ASK_STYLE",
         "LINGMA_BIN",
         "LINGMA_BOOTSTRAP_ALWAYS",

@@ -5,25 +5,30 @@ a replica's own names in the same file are ignored. A secret may also be named a
 """
 
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
     AliasChoices,
+    BaseModel,
+    ConfigDict,
     Field,
     SecretStr,
+    ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
 )
-from pydantic_core import ValidationError
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic.fields import FieldInfo
 
 MEMORY_URL = "memory://"
+SIMULATOR = "simulator"
+"""The value of LINGMA_BIN that means the bundled stand-in."""
 
 
 class SettingsProblem(ValueError):
-    """Settings that are well-formed and cannot work; says what to change."""
+    """Settings that cannot be used. Names the variables and says what to change; never shows a value."""
 
 
 def _or_default(value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
@@ -58,38 +63,18 @@ def _secret(name: str, description: str) -> Any:
     )
 
 
-class _FileVariants(EnvSettingsSource):
-    """Reads `<NAME>_FILE` for the fields that are secrets."""
-
-    def __call__(self) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for field in self.settings_cls.model_fields.values():
-            extra, alias = field.json_schema_extra, field.validation_alias
-            if isinstance(extra, dict) and extra.get("file_variant") and isinstance(alias, str):
-                variable = f"{alias}_FILE"
-                if path := self.env_vars.get(variable.lower()):
-                    values[alias] = _read_secret(variable, path)
-        return values
-
-
-def _read_secret(variable: str, path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsProblem(f"{variable} names a file that cannot be read: {path}") from error
-
-
-class WorkerSettings(BaseSettings):
+class WorkerSettings(BaseModel):
     """Everything a worker can be told."""
 
-    model_config = SettingsConfigDict(
-        frozen=True, extra="ignore", env_ignore_empty=True, populate_by_name=True
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", populate_by_name=True, validate_by_alias=True, hide_input_in_errors=True
     )
 
     # -- the process --------------------------------------------------------------------------------------
     worker_id: str = Field(
         default_factory=socket.gethostname,
         min_length=1,
+        max_length=128,
         pattern=r"^[A-Za-z0-9._-]+$",
         validation_alias="WORKER_ID",
         description="Stable name of this worker, unique in the fleet. Text; default: the host name.",
@@ -123,10 +108,16 @@ class WorkerSettings(BaseSettings):
     )
 
     # -- Lingma -------------------------------------------------------------------------------------------
-    lingma_bin: Path = _named(
+    lingma_bin: str = _named(
         "LINGMA_BIN",
-        Path("data/bin/Lingma"),
-        "The Lingma executable. Path; the default is /app/data/bin/Lingma in the image.",
+        "data/bin/Lingma",
+        "The Lingma executable. Path (/app/data/bin/Lingma in the image), or the word `simulator`.",
+    )
+    lingma_args: str | None = _named(
+        "LINGMA_ARGS",
+        None,
+        "Words in place of `start` on its command line. Text; with {work_dir}, {socket_port}, {http_port} or "
+        "{endpoint} in it, the whole command line.",
     )
     lingma_work_dir: Path = _named(
         "LINGMA_WORK_DIR",
@@ -218,16 +209,10 @@ class WorkerSettings(BaseSettings):
         "LINGMA_FORCE_REFRESH", False, "Download again although a binary is there. Boolean."
     )
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, _FileVariants(settings_cls)
+    @property
+    def simulated(self) -> bool:
+        """Whether the instances are the bundled stand-in."""
+        return self.lingma_bin == SIMULATOR
 
     def check(self) -> None:
         """Refuse what cannot work in a process of its own. Raises SettingsProblem."""
@@ -236,3 +221,38 @@ class WorkerSettings(BaseSettings):
                 "a worker of its own needs the store that the replicas use: set REDIS_URL to a redis:// "
                 "address (memory:// works only when gateway and worker share a process: lingma-gateway up)"
             )
+
+
+def load(environ: Mapping[str, str]) -> WorkerSettings:
+    """Read the settings of a process. An empty value is the same as none. Raises SettingsProblem."""
+    values: dict[str, str] = {}
+    for field in WorkerSettings.model_fields.values():
+        for name in names_of(field):
+            if text := environ.get(name, "").strip():
+                values[name] = text
+            elif _may_be_a_file(field) and (path := environ.get(f"{name}_FILE", "").strip()):
+                values[name] = _read_secret(f"{name}_FILE", path)
+    try:
+        return WorkerSettings.model_validate(values)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_input=False, include_context=False)
+        problems = [f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in details]
+        raise SettingsProblem("\n".join(problems)) from None
+
+
+def names_of(field: FieldInfo) -> list[str]:
+    """The variables a field is read from, the winner first."""
+    alias = field.validation_alias
+    return [str(name) for name in alias.choices] if isinstance(alias, AliasChoices) else [str(alias)]
+
+
+def _may_be_a_file(field: FieldInfo) -> bool:
+    extra = field.json_schema_extra
+    return isinstance(extra, dict) and bool(extra.get("file_variant"))
+
+
+def _read_secret(variable: str, path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsProblem(f"{variable} names a file that cannot be read: {path}") from error
