@@ -31,7 +31,7 @@ _SPACE = "".join(
         ),
     )
 )
-"""Unicode White_Space. str.strip() would also take U+001C..U+001F; other nodes that share replay keys do not."""
+"""Unicode White_Space. str.strip() would also take U+001C..U+001F, and other nodes that share keys do not."""
 
 
 def trim(text: str) -> str:
@@ -260,7 +260,7 @@ CATALOGUE: tuple[KeySpec, ...] = (
     KeySpec(
         "session",
         "<prefix>:v1:session:<h session key>",
-        "string",
+        "hash",
         "gateways",
         "gateways",
         "session TTL + 60 s",
@@ -345,7 +345,8 @@ def render_markdown() -> str:
         "# Redis keys",
         "",
         "`<prefix>` is `lg` unless set otherwise. `<h x>` is the lower-case hex SHA-256 of x. Braces are",
-        "literal: they are Cluster hash tags. `<NN>` is the CRC16 of the turn id modulo 16 on a Cluster, else `00`.",
+        "literal: they are Cluster hash tags. `<NN>` is the CRC16 of the turn id modulo 16 on a Cluster,",
+        "else `00`.",
         "",
         "| key | type | writer | reader | life |",
         "|---|---|---|---|---|",

@@ -1,0 +1,153 @@
+"""Sessions of a cluster on Redis: a hash an entry, a sorted set of entries by last use, a hash of counters.
+
+Claims are made on the server in one step, so replicas cannot share a session. The three keys are in different
+slots of a Cluster, hence no script spans two of them. What an operation sends leaves in one write; counters
+and the removal of dead members are sent behind it and not waited for.
+
+An entry enters the set after its hash is written and leaves it before its hash is deleted, so a race leaves a
+member without a hash at worst: it takes a place until it is the least recently used. (On a Cluster, where the
+nodes do not wait for each other, a hash may be left without a member; it ends by age.)
+
+Ages are judged by the replicas' clocks: a few seconds between them are nothing against a TTL of minutes.
+"""
+
+import logging
+from typing import Final
+
+from redis.exceptions import RedisError
+
+from gateway.kernel.clock import Clock
+from gateway.kernel.errors import StoreError
+from gateway.sessions.store import GRACE_S, BaseSessionCache, SessionEntry, SessionLimits, Totals
+from gateway.store.connect import Redis
+from gateway.store.keys import Keys
+from gateway.store.link import Arg, ReplyFuture, Script, gather
+
+log = logging.getLogger(__name__)
+
+_PUT = Script("session_put")
+_READ = Script("session_read")
+_INDEX = Script("session_index")
+
+_COUNTERS: Final = Totals.__struct_fields__
+
+
+class RedisSessionCache(BaseSessionCache):
+    def __init__(self, redis: Redis, keys: Keys, limits: SessionLimits, clock: Clock) -> None:
+        super().__init__(limits, clock)
+        self._redis = redis
+        self._keys = keys
+        self._used = 0.0
+        """The latest last-use score given out here."""
+
+    async def claim(self, key: str) -> SessionEntry | None:
+        if not self.enabled:
+            return None
+        name = self._keys.session(key)
+        now = self._clock.now_ms()
+        _, fields = await gather(
+            [
+                self._redis.call(self._keys.session_index, b"ZREM", self._keys.session_index, name),
+                self._redis.run(_READ, [name], [1, now, self._ttl_ms]),
+            ]
+        )
+        return self._judge(fields, now)
+
+    async def get(self, key: str) -> SessionEntry | None:
+        if not self.enabled:
+            return None
+        name = self._keys.session(key)
+        index = self._keys.session_index
+        now = self._clock.now_ms()
+        fields, _ = await gather(
+            [
+                self._redis.run(_READ, [name], [0, now, self._ttl_ms]),
+                self._redis.call(index, b"ZADD", index, b"XX", self._score(now), name),
+            ]
+        )
+        entry = self._judge(fields, now)
+        if entry is None:
+            self._post(index, b"ZREM", index, name)
+        return entry
+
+    async def put(self, key: str, session_id: str, instance_name: str = "", *, worker: str = "") -> None:
+        if not session_id or not self.enabled:
+            return
+        name = self._keys.session(key)
+        now = self._clock.now_ms()
+        keep_ms = self._ttl_ms + round(GRACE_S * 1000) if self._ttl_ms else 0
+        room: list[Arg] = [self._score(now), name, self._forgotten_ms(now), self._max]
+        _, (forgotten, *evicted) = await gather(
+            [
+                self._redis.run(
+                    _PUT, [name], [now, self._ttl_ms, keep_ms, session_id, instance_name, worker]
+                ),
+                self._redis.run(_INDEX, [self._keys.session_index], room),
+            ]
+        )
+        self._count("expire", forgotten)
+        if evicted:
+            deleted = await gather([self._redis.call(member, b"DEL", member) for member in evicted])
+            self._count("evict", sum(deleted))
+
+    async def invalidate(self, key: str) -> bool:
+        if not self.enabled:
+            return False
+        name = self._keys.session(key)
+        _, deleted = await gather(
+            [
+                self._redis.call(self._keys.session_index, b"ZREM", self._keys.session_index, name),
+                self._redis.call(name, b"DEL", name),
+            ]
+        )
+        self._count("invalidate", deleted)
+        return bool(deleted)
+
+    async def _figures(self) -> tuple[int, Totals]:
+        index, stats = self._keys.session_index, self._keys.session_stats
+        size, values = await gather(
+            [
+                self._redis.call(index, b"ZCOUNT", index, self._forgotten_ms(self._clock.now_ms()), b"+inf"),
+                self._redis.call(stats, b"HMGET", stats, *_COUNTERS),
+            ]
+        )
+        return size, Totals(*(int(value or 0) for value in values))
+
+    def _judge(self, found: list[bytes], now: int) -> SessionEntry | None:
+        """Count what was found, and see whether it is of use."""
+        if not found:
+            self._count("miss")
+            return None
+        fields = dict(zip(found[::2], found[1::2], strict=True))
+        created_at_ms = int(fields[b"created_at_ms"])
+        if self._too_old(created_at_ms, now):
+            self._count("expire")
+            self._count("miss")
+            return None
+        self._count("hit")
+        return SessionEntry(
+            session_id=fields[b"session_id"].decode(),
+            instance_name=fields[b"instance_name"].decode(),
+            worker=fields[b"worker"].decode(),
+            created_at=created_at_ms / 1000,
+            last_used_at=now / 1000,
+            hit_count=int(fields[b"hit_count"]) + 1,
+        )
+
+    def _score(self, now_ms: int) -> float:
+        """The time of a use, a little later than that of the use before, so that their order is kept."""
+        self._used = max(float(now_ms), self._used + 0.001)
+        return self._used
+
+    def _count(self, name: str, by: int = 1) -> None:
+        if by:
+            self._post(self._keys.session_stats, b"HINCRBY", self._keys.session_stats, name, by)
+
+    def _post(self, key: bytes, *args: Arg) -> None:
+        """Send a command and do not wait for it: only figures depend on it."""
+        self._redis.call(key, *args).add_done_callback(_log_failure)
+
+
+def _log_failure(future: ReplyFuture) -> None:
+    if not future.cancelled() and isinstance(error := future.exception(), StoreError | RedisError):
+        log.debug("session.post_failed", extra={"error": type(error).__name__})
