@@ -1,4 +1,4 @@
-"""Key-value state of one process, for `lingma-gateway up` and for tests. Bounded; it ends with the process."""
+"""Key-value state of one process, for `lingma-gateway up` and for tests: bounded, and gone with it."""
 
 from collections.abc import Mapping
 from typing import NamedTuple

@@ -36,6 +36,7 @@ MAX_PENDING_BYTES = 64 * 1024 * 1024
 _BACKOFF_S = 0.05
 _MAX_BACKOFF_S = 1.0
 _CLOSE_S = 1.0
+_CLOSED = "the connection to the store is closed"
 _OPERATIONAL = frozenset(
     {"LOADING", "OOM", "MISCONF", "NOREPLICAS", "BUSY", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"}
 )
@@ -219,7 +220,7 @@ class Link:
         self._closed = True
         await asyncio.sleep(0)  # the writer takes what was issued in this turn of the loop
         await self._tasks.aclose(within_s=2 * _CLOSE_S)
-        self._go_down("the connection to the store is closed")
+        self._go_down(_CLOSED)
 
     def _go_up(self) -> None:
         self._down = None
@@ -288,7 +289,7 @@ class Link:
         except* (RedisError, OSError, _Lost) as errors:
             why = "; ".join(map(_say, errors.exceptions))
         finally:
-            self._fail_all("the connection to the store was lost")
+            self._fail_all(_CLOSED if self._closed else "the connection to the store was lost")
         log.warning("link.lost", extra={"link": self._name, "error": why})
 
     async def _write(self, connection: AbstractConnection) -> None:

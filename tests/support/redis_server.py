@@ -1,4 +1,4 @@
-"""A private redis-server on a free port of 127.0.0.1, without persistence: for fixtures and for process tests.
+"""A private redis-server on a free port of 127.0.0.1, without persistence, for fixtures and process tests.
 
 with RedisServer() as server:
     use(server.url)
