@@ -9,7 +9,7 @@ from workers.lingma.discovery import Info, forget_info, read_info
     "content", ["36599\n", "abc\n12", "", None, "36599\nx", "70000\n12", "0\n1", "36599\n0"]
 )
 def test_lv_15_unusable_text_is_not_ready(tmp_path: Path, content: str | None) -> None:
-    """LV-15: given `.info` = "36599\\n" (one line), "abc\\n12", empty or missing, expect not ready, no exception."""
+    """LV-15: given `.info` = "36599\\n" (one line), "abc\\n12", empty or missing, expect not ready."""
     path = tmp_path / ".info"
     if content is not None:
         path.write_text(content)

@@ -1,3 +1,4 @@
+import itertools
 import json
 
 import pytest
@@ -17,7 +18,7 @@ def test_lv_1_length_counts_bytes() -> None:
 
 
 def test_lv_2_cuts_in_header_blank_line_and_character() -> None:
-    """LV-2: given that frame cut after byte 9, inside the blank line and inside 灵, expect one message, none early."""
+    """LV-2: given that frame cut after byte 9, in the blank line and in 灵, expect one message, none early."""
     frame = encode(PING)
     blank = frame.index(b"\r\n\r\n") + 2
     character = frame.index("灵".encode()) + 1
@@ -28,7 +29,7 @@ def test_lv_2_cuts_in_header_blank_line_and_character() -> None:
 
 
 def test_lv_3_several_frames_in_one_message_and_a_rest() -> None:
-    """LV-3: given 3 frames and 5 bytes of a 4th in one binary message, the rest in text, expect 4 in order."""
+    """LV-3: given 3 frames and 5 bytes of a 4th in a binary message, the rest in text, expect 4 in order."""
     bodies = [b'{"n":1}', b'{"n":2}', b'{"n":3}', '{"n":"灵"}'.encode()]
     stream = b"".join(map(encode, bodies))
     cut = len(stream) - len(encode(bodies[3])) + 5
@@ -53,7 +54,7 @@ def test_any_chunking_decodes_the_same(bodies: list[bytes], cuts: list[int], oth
     borders = sorted({0, len(stream), *(cut % (len(stream) + 1) for cut in cuts)})
     decoder = FrameDecoder()
     decoded: list[bytes] = []
-    for start, stop in zip(borders, borders[1:], strict=False):
+    for start, stop in itertools.pairwise(borders):
         decoded += decoder.feed(stream[start:stop])
     assert decoded == bodies
     assert decoder.pending_bytes == 0

@@ -85,7 +85,7 @@ async def test_wished_port_is_taken_when_free(tmp_path: Path, free_tcp_port: int
 
 
 async def test_lv_17_stale_info_is_not_believed(tmp_path: Path) -> None:
-    """LV-17: given a stale .info (pid not the child's, port closed) and a fresh one later, expect the fresh port."""
+    """LV-17: given a stale .info (another pid, port closed), then a fresh one, expect the fresh port."""
     (tmp_path / ".info").write_text("1\n1\n")
     (tmp_path / ".info.json").write_text('{"websocketPort":1,"pid":1}')
     async with started(config(tmp_path, "stale-first")) as (process, port):
@@ -151,7 +151,7 @@ async def test_killed_child_is_noticed_without_pidfd(tmp_path: Path, monkeypatch
 
 
 async def test_lv_20_child_that_ignores_sigterm_is_killed_after_the_grace(tmp_path: Path) -> None:
-    """LV-20: given a child that ignores SIGTERM, expect it killed after the grace (5 s; here 0.3) and stop() back."""
+    """LV-20: given a child that ignores SIGTERM, expect it killed after 5 s (here 0.3) and stop() back."""
     assert InstanceConfig(work_dir=tmp_path).stop_grace_s == 5.0
     async with started(config(tmp_path, "ignore-term", stop_grace_s=0.3)) as (process, _):
         pid = process.pid
