@@ -1,6 +1,11 @@
 """The turn log on Redis: a hash, a stream, a lease and a body a turn, in one slot; each operation one script.
 
 Everything has an end from its first write on, so nothing stays when everybody dies.
+
+CPU of a 300-byte append, a hundred issued in one turn of the event loop: 7 us in the server (a bare XADD
+2, an empty script 2.5), 12 us here, 4 of them for the tasks of the measurement. Alone: 36 and 62, most of it
+system calls. Renewing a lease: 3 and 8.
+
 Fields of the hash: those of TurnRecord but the turn id, and `ttl_ms`, the time to live it began with.
 """
 

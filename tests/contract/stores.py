@@ -37,9 +37,10 @@ class RedisStore:
 
 
 @contextlib.asynccontextmanager
-async def redis_store(request: pytest.FixtureRequest) -> AsyncIterator[RedisStore]:
-    """On the private redis-server, which is empty."""
-    async with connect(request.getfixturevalue("redis_url")) as redis:
+async def redis_store(request: pytest.FixtureRequest, kind: str = "redis") -> AsyncIterator[RedisStore]:
+    """On a private redis-server that is empty, or on a `cluster`."""
+    async with connect(request.getfixturevalue(f"{kind}_url")) as redis:
+        await redis.wait_connected(5)
         store = RedisStore(redis)
         yield store
         await store.streams.aclose()

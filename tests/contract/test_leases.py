@@ -14,12 +14,12 @@ KEY = b"t:slots:0"
 OTHER = b"t:slots:1"
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=["memory", "redis", "cluster"])
 async def leases(request: pytest.FixtureRequest) -> AsyncIterator[Leases]:
     if request.param == "memory":
         yield MemoryLeases(SystemClock())
         return
-    async with redis_store(request) as store:
+    async with redis_store(request, request.param) as store:
         yield store.leases
 
 

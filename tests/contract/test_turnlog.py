@@ -50,10 +50,10 @@ class Backend:
         return [payload for _, payload in await self.streams.range(self.keys.frames(turn_id))]
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=["memory", "redis", "cluster"])
 async def backend(request: pytest.FixtureRequest) -> AsyncIterator[Backend]:
-    if request.param == "redis":
-        async with redis_store(request) as store:
+    if request.param != "memory":
+        async with redis_store(request, request.param) as store:
             yield Backend(store.turns, store.streams, store.kv, store.keys, store.ttl_s)
         return
     yield memory_backend(SystemClock())
@@ -69,7 +69,7 @@ def memory_backend(clock: SystemClock | FakeClock) -> Backend:
             return turns.ttl_s(TURN)
         if key == keys.blob(TURN):
             left = await kv.kv_ttl(key)
-            return left if left >= 0 else None
+            return left.ttl_s if left.exists else None
         return streams.ttl_s(key)
 
     return Backend(turns, streams, kv, keys, ttl_s)
@@ -280,12 +280,20 @@ async def test_assigning_the_next_attempt_fences_the_old_one(backend: Backend, b
     assert await backend.entries() == [*kept, b"accepted 2", b"frame 2"]
 
 
-@pytest.mark.parametrize("state", [TurnState.COMPLETED, TurnState.FAILED, TurnState.CANCELLED])
-async def test_an_ended_turn_is_not_assigned_again(turns: TurnLog, state: TurnState) -> None:
+async def test_a_completed_turn_is_not_assigned_again(turns: TurnLog) -> None:
+    await running(turns)
+    await finish(turns, TurnState.COMPLETED)
+    assert not await turns.assign(TURN, expected_attempt=1, fence=TWO, instance="inst-1")
+    assert await state_of(turns) is TurnState.COMPLETED
+
+
+@pytest.mark.parametrize("state", [TurnState.FAILED, TurnState.CANCELLED, TurnState.LOST])
+async def test_an_attempt_that_failed_may_be_followed_by_another(turns: TurnLog, state: TurnState) -> None:
     await running(turns)
     await finish(turns, state)
-    assert not await turns.assign(TURN, expected_attempt=1, fence=TWO, instance="inst-1")
-    assert await state_of(turns) is state
+    assert await turns.assign(TURN, expected_attempt=1, fence=TWO, instance="inst-1")
+    assert await turns.append(TURN, ONE, b"no", last_seq=2) is Write.FENCED
+    assert await turns.accept(TURN, TWO, b"accepted 2") is Write.OK
 
 
 async def test_only_one_of_many_assigns_wins(turns: TurnLog) -> None:
