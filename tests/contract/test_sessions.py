@@ -2,8 +2,7 @@
 
 import asyncio
 import contextlib
-import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 
@@ -20,26 +19,6 @@ from gateway.store.link import Arg, ReplyFuture, Script
 from tests.support.redis_server import RedisServer
 
 Open = Callable[[SessionLimits, Clock], SessionCache]
-SLOTS = 16384
-
-
-@pytest.fixture(scope="module")
-def cluster_server() -> Iterator[RedisServer]:
-    """A Cluster of one node: it refuses commands and scripts that span slots like any other."""
-    with RedisServer("--cluster-enabled", "yes") as server:
-        server.command("CLUSTER", "ADDSLOTS", *range(SLOTS))
-        deadline = time.monotonic() + 30
-        while b"cluster_state:ok" not in _cluster_info(server):
-            assert time.monotonic() < deadline, "the cluster does not come up"
-            time.sleep(0.05)
-        yield server
-
-
-def _cluster_info(server: RedisServer) -> bytes:
-    with server.client() as client:
-        client.response_callbacks.clear()
-        info: bytes = client.execute_command("CLUSTER INFO")
-        return info
 
 
 @pytest.fixture
@@ -60,12 +39,7 @@ async def open_cache(request: pytest.FixtureRequest) -> AsyncIterator[Open]:
 
         yield in_memory
         return
-    if request.param == "redis":
-        url: str = request.getfixturevalue("redis_url")
-    else:
-        server: RedisServer = request.getfixturevalue("cluster_server")
-        server.command("FLUSHALL")
-        url = f"redis+cluster://127.0.0.1:{server.port}"
+    url: str = request.getfixturevalue(f"{request.param}_url")
     async with contextlib.AsyncExitStack() as stack:
         connections = [await stack.enter_async_context(connect(url)) for _ in range(2)]
         for connection in connections:
