@@ -175,15 +175,16 @@ class JobTurn:
         """
         client = self._client
         fence = Fence(attempt, placement.worker, placement.epoch)
+        submit.lease_grace_s = GRACE_RESUMABLE_S if self._turn.resumable else GRACE_S
+        submit.retention_s = self.retention_s
+        await self._claim_record(fence, placement, submit.deadline_ms)
+        # Only now: until the record is ours, the end of the attempt before may delete the turn's body.
         params = submit.params
         if len(params) > BLOB_THRESHOLD_BYTES:
             await client.kv.kv_set(
                 client.keys.blob(self._turn.id), params, KVSetOptions(ex=self._life_s(submit.deadline_ms))
             )
             submit.params, submit.in_blob = b"", True
-        submit.lease_grace_s = GRACE_RESUMABLE_S if self._turn.resumable else GRACE_S
-        submit.retention_s = self.retention_s
-        await self._claim_record(fence, placement, submit.deadline_ms)
         if self._feed is None:
             self._feed = client.hub.subscribe(self._turn.id)
         self._feed.last_at = asyncio.get_running_loop().time()

@@ -1,7 +1,7 @@
 """The turn log as a port: who may run a turn, in which state it is, and the entries its readers see.
 
     queued -> running -> completed | failed | cancelled | lost      by accept() and finish()
-    queued, running, lost -> queued                                 by assign(), with the next attempt
+    anything but completed -> queued                                by assign(), with the next attempt
 
 A turn is owned by one attempt on one worker incarnation, its fence. Only the holder of the fence may accept,
 append or decline, and only while the state allows it; whoever finishes first wins. So a worker that was given
@@ -99,7 +99,7 @@ class TurnLog(Protocol):
     async def assign(self, turn_id: str, *, expected_attempt: int, fence: Fence, instance: str) -> bool:
         """Queue the turn for the fence's attempt. The old fence is dead from here on.
 
-        False, and nothing is changed, unless the turn is queued, running or lost and at the expected attempt.
+        False, and nothing is changed, when the turn is completed, gone, or not at the expected attempt.
         """
         ...
 

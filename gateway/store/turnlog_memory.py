@@ -83,11 +83,11 @@ class MemoryTurnLog:
         if turn is None or turn.record.attempt != expected_attempt:
             return False
         was = turn.record.state
-        if was.ended and was is not TurnState.LOST:
+        if was is TurnState.COMPLETED:
             return False
         turn.set(state=TurnState.QUEUED, instance=instance, **fence._asdict())
         turn.last_seq = 0
-        if was is TurnState.LOST:
+        if was.ended:
             self._live(turn, turn.ttl_s)
             await self._kv.kv_expire(self._keys.blob(turn_id), turn.ttl_s)
         return True
