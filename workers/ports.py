@@ -13,8 +13,13 @@ from gateway.kernel.json import Json
 class Answer(Protocol):
     """What the upstream pushes for one ask."""
 
+    @property
+    def ended(self) -> bool:
+        """Nothing more will come; what has come may still wait."""
+        ...
+
     async def next(self, timeout: float) -> list[bytes]:
-        """All pushes that wait, as they came, at least one; [] when timeout seconds pass without any.
+        """All pushes that wait, as they came; [] when timeout seconds pass without any, or it has ended.
 
         Raises LingmaDisconnected, AskRefused, ReaderTooSlow. Safe to cancel.
         """

@@ -116,6 +116,9 @@ class Run:
         self._session_id = submit.session_id
         self._session_seen = False
         self._ask_began = False
+        """The ask may have been sent."""
+        self._answering = False
+        """It was sent."""
         self._tools_done: set[str] = set()
         self._ending: Ending | None = None
         """What stop() asked for."""
@@ -234,12 +237,22 @@ class Run:
         except Refused as refused:
             return Ending("refused", reason=refused.write.value, stop=True)
         except GatewayError as error:
-            unbegun = isinstance(error, LingmaNotReady | AskRefused)
-            gone = isinstance(error, LingmaDisconnected)
-            return Ending("failed", error.kind, error.message, retryable=unbegun, stop=not (unbegun or gone))
+            return self._broken(error)
         except BacklogFull:
             message = "the store was away for too long"
             return Ending("failed", ErrorKind.STORE_UNAVAILABLE, message, stop=True)
+
+    def _broken(self, error: GatewayError) -> Ending:
+        refused = isinstance(error, AskRefused)
+        unsent = isinstance(error, LingmaNotReady) and not self._answering
+        gone = isinstance(error, LingmaDisconnected | LingmaNotReady)
+        return Ending(
+            "failed",
+            error.kind,
+            error.message,
+            retryable=refused or unsent,
+            stop=self._answering and not (refused or gone),
+        )
 
     async def _forward(self, watch: Watch) -> Ending:
         params = await self._params()
@@ -248,6 +261,7 @@ class Run:
         client = self.instance.client
         self._ask_began = True
         answer = await client.ask(params, self._submit.upstream_request_id)
+        self._answering = True
         try:
             return await self._forward_answer(answer, watch)
         finally:
@@ -259,6 +273,8 @@ class Run:
             bodies = await answer.next(min(HEARTBEAT_S, watch.left_s(loop.time())))
             now = loop.time()
             if not bodies:
+                if answer.ended:
+                    return Ending("failed", ErrorKind.UPSTREAM_EOF, "the answer ended without saying how")
                 if watch.left_s(now) <= 0:
                     return watch.timeout(watch.silence_limit_s)
                 await self._outbox.heartbeat()

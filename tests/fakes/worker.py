@@ -53,6 +53,7 @@ class FakeAnswer:
 
     def __init__(self) -> None:
         self.closed = False
+        self.ended = False
         self._items: list[bytes] = []
         self._error: Exception | None = None
         self._more = asyncio.Event()
@@ -61,12 +62,16 @@ class FakeAnswer:
         self._items += bodies
         self._more.set()
 
+    def end(self) -> None:
+        self.ended = True
+        self._more.set()
+
     def fail(self, error: Exception) -> None:
         self._error = error
         self._more.set()
 
     async def next(self, timeout: float) -> list[bytes]:
-        if not self._items and self._error is None:
+        if not self._items and self._error is None and not self.ended:
             self._more.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout):

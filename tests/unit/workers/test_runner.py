@@ -9,6 +9,7 @@ import pytest
 from gateway.jobs.messages import Accepted, Finished, FrameBatch, Heartbeat, ToolReply, slot_holder
 from gateway.kernel.aio import Tasks
 from gateway.kernel.clock import SystemClock
+from gateway.kernel.errors import InvalidRequest
 from gateway.store.backends import Stores, open_memory
 from gateway.store.turnlog import Fence, TurnState
 from tests.fakes.worker import (
@@ -178,7 +179,7 @@ async def test_a_reported_error_fails_the_turn_and_stops_the_chat(bench: Bench) 
     [
         (LingmaDisconnected("gone"), "upstream_eof", False, False),
         (AskRefused("quota"), "upstream_protocol", True, False),
-        (LingmaNotReady("not yet"), "upstream_unavailable", True, False),
+        (LingmaNotReady("lost while a tool was answered"), "upstream_unavailable", False, False),
         (ReaderTooSlow("full"), "upstream_protocol", False, True),
     ],
 )
@@ -208,6 +209,31 @@ async def test_lv_12_a_refused_ask_fails_the_turn_at_once(bench: Bench) -> None:
         "Q1: quota",
         True,
     )
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "retryable"),
+    [
+        (LingmaNotReady("not yet"), "upstream_unavailable", True),
+        (InvalidRequest("too long"), "invalid_request", False),
+    ],
+)
+async def test_an_ask_that_could_not_be_sent_stops_nothing(
+    bench: Bench, error: Exception, kind: str, retryable: bool
+) -> None:
+    bench.client.ask_error = error
+    await bench.gateway.create("t")
+    bench.start()
+    finished = await bench.gateway.finished("t")
+    assert (finished.error_kind, finished.retryable) == (kind, retryable)
+    assert bench.client.stops == []
+
+
+async def test_an_answer_that_ends_without_a_finish_fails(bench: Bench) -> None:
+    _, answer = await bench.asked()
+    answer.say(delta("a"))
+    answer.end()
+    assert (await bench.gateway.finished("t")).error_kind == "upstream_eof"
 
 
 # -- silence ----------------------------------------------------------------------------------------------
