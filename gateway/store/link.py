@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import AskError, NoScriptError, RedisError, ResponseError
+from redis.exceptions import AskError, AuthenticationError, NoScriptError, RedisError, ResponseError
 
 from gateway.kernel.aio import Tasks, shielded, supervise
 from gateway.kernel.errors import StoreUnavailable
@@ -258,7 +258,10 @@ class Link:
             except (RedisError, OSError, StoreUnavailable) as error:
                 if self._down is None:
                     log.warning("link.connect_failed", extra={"link": self._name, "error": _say(error)})
-                self._go_down("the store cannot be reached")
+                refused = isinstance(error, AuthenticationError)
+                self._go_down(
+                    "the store refuses the credentials" if refused else "the store cannot be reached"
+                )
             if self._down is None and asyncio.get_running_loop().time() - started > _MAX_BACKOFF_S:
                 failures = 0
             failures += 1

@@ -66,6 +66,7 @@ class RedisServer:
         deadline = time.monotonic() + _START_S
         while not self._answers():
             if not self.running or time.monotonic() > deadline:
+                self.kill()
                 text = (self._dir / "log").read_text(errors="replace")
                 raise RuntimeError(f"redis-server did not start on port {self.port}:\n{text[-2000:]}")
             time.sleep(0.01)
@@ -139,7 +140,7 @@ class RedisServer:
             with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
                 connection.settimeout(1)
                 connection.sendall(b"PING\r\n")
-                return connection.recv(16).startswith(b"+PONG")
+                return connection.recv(16).startswith((b"+PONG", b"-NOAUTH"))
         except OSError:
             return False
 

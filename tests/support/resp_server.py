@@ -69,6 +69,11 @@ class RespServer:
         for writer in self._writers:
             writer.write(raw)
 
+    @property
+    def open(self) -> int:
+        """Connections that are open now."""
+        return len(self._writers)
+
     def named(self, name: bytes) -> list[list[bytes]]:
         return [command for command in self.commands if command[0].upper() == name]
 

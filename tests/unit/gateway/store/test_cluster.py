@@ -1,0 +1,215 @@
+"""Against loopback servers that play the nodes of a Cluster."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from redis.exceptions import ResponseError
+
+from gateway.kernel.errors import StoreUnavailable
+from gateway.store.connect import Redis, connect
+from gateway.store.keys import key_slot
+from gateway.store.link import Script
+from tests.support.redis_server import free_port
+from tests.support.resp_server import Error, RespServer
+
+LOW, HIGH = b"bar", b"foo"
+"""Keys of the first and of the second node: slots 5061 and 12182."""
+
+
+class Nodes:
+    """Two nodes, the first half of the slots on the first."""
+
+    def __init__(self) -> None:
+        self.replies: dict[tuple[int, bytes], Any] = {}
+        """(node, command) -> reply; by default the node's number."""
+        self.split = 8192
+        self.servers = [
+            RespServer(lambda args: self._reply(0, args)),
+            RespServer(lambda args: self._reply(1, args)),
+        ]
+
+    def _reply(self, node: int, args: list[bytes]) -> Any:
+        if args[:2] == [b"CLUSTER", b"SLOTS"]:
+            return self.slots()
+        reply = self.replies.get((node, args[0]), node)
+        return reply(args) if callable(reply) else reply
+
+    def slots(self) -> list[Any]:
+        first, second = (server.port for server in self.servers)
+        ranges = []
+        if self.split > 0:
+            ranges.append([0, self.split - 1, [b"127.0.0.1", first, b"id0"]])
+        if self.split < 16384:
+            ranges.append([self.split, 16383, [b"127.0.0.1", second, b"id1"]])
+        return ranges
+
+    def moved_to(self, node: int, word: str = "MOVED") -> Error:
+        return Error(f"{word} {key_slot(HIGH)} 127.0.0.1:{self.servers[node].port}")
+
+    def asked(self, node: int, name: bytes) -> int:
+        return len(self.servers[node].named(name))
+
+    @property
+    def url(self) -> str:
+        return f"redis+cluster://127.0.0.1:{self.servers[0].port},127.0.0.1:{self.servers[1].port}"
+
+
+@contextlib.asynccontextmanager
+async def cluster(**options: Any) -> AsyncIterator[tuple[Nodes, Redis]]:
+    nodes = Nodes()
+    async with nodes.servers[0], nodes.servers[1], connect(nodes.url, **options) as redis:
+        yield nodes, redis
+
+
+async def eventually(condition: Callable[[], bool], *, within_s: float = 5.0) -> None:
+    async with asyncio.timeout(within_s):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def test_the_keys_are_on_different_nodes() -> None:
+    assert key_slot(LOW) < 8192 <= key_slot(HIGH)
+
+
+async def test_a_command_goes_to_the_node_that_owns_its_key() -> None:
+    async with cluster() as (nodes, redis):
+        assert await redis.call(LOW, "GET", LOW) == 0
+        assert await redis.call(HIGH, "GET", HIGH) == 1
+        assert await redis.run(Script("x", "return 1"), [HIGH], []) == 1
+        assert (nodes.asked(0, b"GET"), nodes.asked(1, b"GET"), nodes.asked(1, b"EVAL")) == (1, 1, 1)
+
+
+async def test_a_cluster_has_sixteen_buckets_and_pings_every_master() -> None:
+    async with cluster() as (nodes, redis):
+        assert (redis.kind, redis.buckets, redis.one_slot) == ("cluster", 16, False)
+        await redis.ping()
+        assert (nodes.asked(0, b"PING"), nodes.asked(1, b"PING")) == (1, 1)
+        assert redis.healthy
+
+
+async def test_calls_before_the_map_is_read_wait_for_it_and_keep_their_order() -> None:
+    async with cluster() as (nodes, redis):
+        futures = [redis.call(LOW, "SET", LOW, str(i)) for i in range(5)]
+        await asyncio.gather(*futures)
+        assert [command[2] for command in nodes.servers[0].named(b"SET")] == [b"0", b"1", b"2", b"3", b"4"]
+
+
+async def test_a_moved_key_is_followed_once_and_the_map_read_again() -> None:
+    async with cluster() as (nodes, redis):
+        await redis.ping()
+        nodes.replies[1, b"GET"] = nodes.moved_to(0)
+        nodes.split = 16384
+        assert await redis.call(HIGH, "GET", HIGH) == 0
+        assert (nodes.asked(1, b"GET"), nodes.asked(0, b"GET")) == (1, 1)
+        await eventually(
+            lambda: len(nodes.servers[0].named(b"CLUSTER") + nodes.servers[1].named(b"CLUSTER")) >= 2
+        )
+        assert await redis.call(HIGH, "GET", HIGH) == 0
+        assert nodes.asked(1, b"GET") == 1
+
+
+async def test_a_key_that_moves_in_circles_is_unavailable() -> None:
+    async with cluster() as (nodes, redis):
+        await redis.ping()
+        nodes.replies[1, b"GET"] = nodes.moved_to(0)
+        nodes.replies[0, b"GET"] = nodes.moved_to(1)
+        with pytest.raises(StoreUnavailable, match="moving"):
+            await redis.call(HIGH, "GET", HIGH)
+        assert (nodes.asked(1, b"GET"), nodes.asked(0, b"GET")) == (1, 1)
+
+
+async def test_a_key_on_its_way_is_asked_for_once_at_its_new_node() -> None:
+    async with cluster() as (nodes, redis):
+        await redis.ping()
+        nodes.replies[1, b"SET"] = nodes.moved_to(0, "ASK")
+        assert await redis.call(HIGH, "SET", HIGH, "v") == 0
+        names = [command[0] for command in nodes.servers[0].commands if command[0] != b"CLUSTER"]
+        assert names == [b"PING", b"ASKING", b"SET"]
+        assert await redis.call(HIGH, "GET", HIGH) == 1
+
+
+async def test_other_errors_are_the_callers() -> None:
+    async with cluster() as (nodes, redis):
+        nodes.replies[1, b"GET"] = Error("WRONGTYPE no string")
+        with pytest.raises(ResponseError, match="WRONGTYPE"):
+            await redis.call(HIGH, "GET", HIGH)
+        nodes.replies[1, b"GET"] = Error("CLUSTERDOWN The cluster is down")
+        with pytest.raises(StoreUnavailable, match="CLUSTERDOWN"):
+            await redis.call(HIGH, "GET", HIGH)
+
+
+async def test_a_node_that_fails_makes_the_map_be_read_again() -> None:
+    async with cluster() as (nodes, redis):
+        assert await redis.call(HIGH, "GET", HIGH) == 1
+        await nodes.servers[1].close()
+        nodes.split = 16384
+
+        async def found() -> None:
+            while True:
+                with contextlib.suppress(StoreUnavailable):
+                    assert await redis.call(HIGH, "GET", HIGH) == 0
+                    return
+                await asyncio.sleep(0.01)
+
+        await asyncio.wait_for(found(), 5)
+        await eventually(lambda: redis.healthy)
+
+
+async def test_a_slot_nobody_owns_is_unavailable() -> None:
+    async with cluster() as (nodes, redis):
+        nodes.split = 8192
+        nodes.slots = lambda: [[0, 8191, [b"127.0.0.1", nodes.servers[0].port, b"id0"]]]  # type: ignore[method-assign]
+        assert await redis.call(LOW, "GET", LOW) == 0
+        with pytest.raises(StoreUnavailable):
+            await redis.call(HIGH, "GET", HIGH)
+
+
+async def test_a_cluster_that_is_not_there_is_unavailable_within_the_wait() -> None:
+    async with connect(f"redis+cluster://127.0.0.1:{free_port()}", connect_wait_s=0.2) as redis:
+        async with asyncio.timeout(2):
+            with pytest.raises(StoreUnavailable):
+                await redis.call(LOW, "GET", LOW)
+            with pytest.raises(StoreUnavailable):
+                await redis.ping()
+        assert not redis.healthy
+
+
+async def test_a_server_that_is_no_cluster_is_unavailable() -> None:
+    async with (
+        RespServer(lambda args: Error("ERR This instance has cluster support disabled")) as server,
+        connect(f"redis+cluster://127.0.0.1:{server.port}", connect_wait_s=0.2) as redis,
+    ):
+        with pytest.raises(StoreUnavailable, match="slot map"):
+            await redis.call(LOW, "GET", LOW)
+
+
+async def test_a_dedicated_connection_moves_with_its_key() -> None:
+    async with cluster() as (nodes, redis):
+        await redis.ping()
+        reader = redis.dedicated(HIGH)
+        assert await reader.call("XREAD") == 1
+        nodes.replies[1, b"XREAD"] = nodes.moved_to(0)
+        nodes.split = 16384
+        with pytest.raises(StoreUnavailable, match="moved"):
+            await reader.call("XREAD")
+
+        async def found() -> None:
+            while True:
+                with contextlib.suppress(StoreUnavailable):
+                    assert await reader.call("XREAD") == 0
+                    return
+                await asyncio.sleep(0.01)
+
+        await asyncio.wait_for(found(), 5)
+        await reader.aclose()
+
+
+async def test_closing_leaves_no_connection() -> None:
+    nodes = Nodes()
+    async with nodes.servers[0], nodes.servers[1]:
+        async with connect(nodes.url) as redis:
+            await redis.ping()
+        await eventually(lambda: not any(server.open for server in nodes.servers))
