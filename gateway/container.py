@@ -214,7 +214,10 @@ def _session_cache(
     wanted = settings.sessions.cache_max_entries
 
     def maximum() -> int:
-        return SESSIONS_PER_INSTANCE * max(1, len(directory.candidates())) if wanted is None else wanted
+        if wanted is not None:
+            return wanted
+        # Ready or not: an instance that reconnects still holds its sessions.
+        return SESSIONS_PER_INSTANCE * max(1, sum(len(w.instances) for w in directory.workers))
 
     limits = SessionLimits(
         enabled=settings.sessions.reuse_enabled, max_entries=maximum, ttl_s=settings.sessions.cache_ttl_s
