@@ -164,9 +164,15 @@ class LingmaClient:
             self._port_known = True
             self._port = await self._process.start()
         self._lost.clear()
-        connection = RpcConnection(self._port, self._on_push, self._on_lost, coalesce=self.config.coalesce)
+        connection = RpcConnection(
+            self._port,
+            self._on_push,
+            self._on_lost,
+            coalesce=self.config.coalesce,
+            ping_interval_s=self.config.ping_interval_s,
+        )
         self._connection = connection
-        await connection.open()
+        await connection.open(self.config.handshake_timeout_s)
         await self._request("initialize", self._initialize_params())
         await self._ask_login()
         if not connection.is_open:

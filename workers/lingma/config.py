@@ -52,6 +52,9 @@ class InstanceConfig:
     startup_timeout_s: float = 40.0
     rpc_timeout_s: float = 30.0
     stop_grace_s: float = 5.0
+    handshake_timeout_s: float = 5.0
+    ping_interval_s: float = 25.0
+    """Three of them without a sign of life end the connection."""
     capacity: int = 4
     """Turns at the same time; reported, enforced by those who hand out work."""
     ask_style: AskStyle = "request"

@@ -17,7 +17,7 @@ from gateway.kernel import json
 from gateway.kernel.errors import InvalidRequest, UpstreamTimeout
 from workers.lingma.errors import FramingError, LingmaDisconnected, RpcError
 from workers.lingma.framing import MAX_BODY_BYTES, FrameDecoder, encode
-from workers.lingma.websocket import HANDSHAKE_TIMEOUT_S, PING_INTERVAL_S, WebSocketLink
+from workers.lingma.websocket import WebSocketLink
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ class RpcConnection:
         on_lost: Callable[[str], None] | None = None,
         *,
         coalesce: bool = True,
-        ping_interval_s: float = PING_INTERVAL_S,
+        ping_interval_s: float = 25.0,
     ) -> None:
         self._on_push = on_push
         self._on_lost = on_lost
@@ -126,7 +126,7 @@ class RpcConnection:
         self._loop = asyncio.get_running_loop()
         self._closed = False
 
-    async def open(self, timeout_s: float = HANDSHAKE_TIMEOUT_S) -> None:
+    async def open(self, timeout_s: float = 5.0) -> None:
         """Raises LingmaDisconnected."""
         await self._link.open(timeout_s)
 

@@ -21,8 +21,6 @@ from workers.lingma.framing import MAX_BODY_BYTES
 
 log = logging.getLogger(__name__)
 
-HANDSHAKE_TIMEOUT_S = 5.0
-PING_INTERVAL_S = 25.0
 CLOSE_TIMEOUT_S = 1.0
 MAX_MESSAGE_BYTES = MAX_BODY_BYTES + 64 * 1024
 MAX_UNSENT_BYTES = 2 * MAX_BODY_BYTES
@@ -40,7 +38,7 @@ class WebSocketLink(asyncio.Protocol):
         on_bytes: Callable[[bytes | bytearray | memoryview], None],
         on_lost: Callable[[str], None],
         *,
-        ping_interval_s: float = PING_INTERVAL_S,
+        ping_interval_s: float = 25.0,
     ) -> None:
         self._port = port
         self._on_bytes = on_bytes
@@ -57,7 +55,7 @@ class WebSocketLink(asyncio.Protocol):
         self._silent_pings = 0
         self._reason = ""
 
-    async def open(self, timeout_s: float = HANDSHAKE_TIMEOUT_S) -> None:
+    async def open(self, timeout_s: float = 5.0) -> None:
         """Connect and shake hands. Raises LingmaDisconnected."""
         loop = asyncio.get_running_loop()
         try:

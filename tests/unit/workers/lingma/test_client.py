@@ -87,8 +87,8 @@ async def rig(tmp_path: Path, *, ready: bool = True, problem: str = "", **option
 
 
 async def test_lv_6_7_initialize_is_the_first_message_and_initialized_is_never_sent(tmp_path: Path) -> None:
-    """LV-6, LV-7: given a subprocess that wants initialize first and knows no `initialized`, expect auth/status
-    only after the answer to initialize, and no `initialized`.
+    """LV-6, LV-7: given a subprocess that wants initialize first and knows no `initialized`, expect
+    auth/status only after the answer to initialize, and no `initialized`.
     """
     async with rig(tmp_path) as r:
         await until(lambda: r.client.models)

@@ -18,7 +18,7 @@ def test_lv_1_length_counts_bytes() -> None:
 
 
 def test_lv_2_cuts_in_header_blank_line_and_character() -> None:
-    """LV-2: given that frame cut after byte 9, in the blank line and in 灵, expect one message, none early."""
+    """LV-2: given that frame cut after byte 9, in the blank line and in 灵, expect one message, late."""
     frame = encode(PING)
     blank = frame.index(b"\r\n\r\n") + 2
     character = frame.index("灵".encode()) + 1
