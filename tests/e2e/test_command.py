@@ -1,0 +1,126 @@
+"""The command as a person meets it: banner, help, mistakes, Ctrl-C."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import Service, free_port, pool_ready, up, wait_for
+
+pytestmark = pytest.mark.e2e
+
+
+def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("REDIS_URL", "LINGMA_", "API_KEYS"))}
+    return subprocess.run(
+        [sys.executable, "-m", "gateway", *arguments],
+        env=clean | {"PYTHONPATH": str(Path.cwd())} | env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_help_names_the_commands() -> None:
+    result = run("--help")
+    assert result.returncode == 0
+    for word in ("up", "serve", "work", "check-config"):
+        assert word in result.stdout
+
+
+def test_the_banner_has_a_curl_that_works(tmp_path: Path) -> None:
+    with up(tmp_path) as live:
+        live.ready("/healthz", pool_ready(1))
+        banner = wait_for(lambda: live.log if "Ctrl-C" in live.log else "", "the banner")
+        assert f"http://127.0.0.1:{live.port}/v1" in banner
+        assert "no key needed, send any" in banner
+        assert "simulator" in banner
+        lines = banner.splitlines()
+        start = next(n for n, line in enumerate(lines) if line.strip().startswith("curl "))
+        command = lines[start].rstrip().removesuffix("\\") + lines[start + 1]
+        answer = subprocess.run(
+            ["bash", "-c", f"{command} -sS"], capture_output=True, text=True, timeout=30, check=False
+        )
+        assert '"content":"hello"' in answer.stdout, answer
+
+
+def test_a_key_is_asked_for_and_never_printed(tmp_path: Path) -> None:
+    key = "sk-very-secret-key"
+    with up(tmp_path, API_KEYS=key, HOST="127.0.0.1") as live:
+        live.ready("/healthz", pool_ready(1))
+        wait_for(lambda: "Ctrl-C" in live.log, "the banner")
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(f"{live.url}/v1/models", timeout=10)
+        assert caught.value.code == 401
+        caught.value.close()
+        request = urllib.request.Request(f"{live.url}/v1/models", headers={"Authorization": f"Bearer {key}"})
+        with urllib.request.urlopen(request, timeout=10) as response:
+            assert response.status == 200
+        assert key not in live.log
+
+
+def test_a_port_in_use_is_named(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = run("up", PORT=str(port), LINGMA_WORK_DIR=str(tmp_path / "w"))
+    assert result.returncode == 1
+    assert f"port {port}" in result.stderr
+    assert "in use" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_missing_binary_is_named(tmp_path: Path) -> None:
+    result = run("up", PORT=str(free_port()), LINGMA_BIN=str(tmp_path / "nowhere" / "Lingma"))
+    assert result.returncode != 0
+    assert "nowhere/Lingma" in result.stderr
+    assert "LINGMA_BIN=simulator" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_serve_and_work_refuse_a_store_of_their_own() -> None:
+    for command in ("serve", "work"):
+        result = run(command, LINGMA_BIN="simulator")
+        assert result.returncode == 2
+        assert "REDIS_URL" in result.stderr
+        assert "Traceback" not in result.stderr
+
+
+def test_settings_that_make_no_sense_are_named() -> None:
+    result = run("check-config", PORT="many", GATEWAY_QUEUE_TIMEOUT_SEC="-1")
+    assert result.returncode == 2
+    assert "PORT" in result.stderr
+    assert "GATEWAY_QUEUE_TIMEOUT_SEC" in result.stderr
+    assert run("check-config").returncode == 0
+
+
+def test_a_misspelt_setting_is_warned_about() -> None:
+    result = run("check-config", GATEWAY_QUEUE_TIMEOUT_SECS="5")
+    assert "GATEWAY_QUEUE_TIMEOUT_SEC" in result.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_signal_ends_everything_quickly(tmp_path: Path, number: int) -> None:
+    with up(tmp_path) as live:
+        live.ready("/healthz", pool_ready(1))
+        children = live.children()
+        assert children
+        live.send(number)
+        assert live.process is not None
+        assert live.process.wait(10) == 0
+        assert not any(child.is_running() for child in children)
+        assert "Traceback" not in live.log
+
+
+def test_up_answers_on_any_free_port(tmp_path: Path) -> None:
+    service: Service = up(tmp_path, PORT="0")
+    with service:
+        wait_for(lambda: "Ctrl-C" in service.log, "the banner", 40)
+        assert "http://127.0.0.1:0" not in service.log
