@@ -19,7 +19,7 @@ from gateway.engine.retry import Plan
 from gateway.engine.routing import Candidate, Route, Router
 from gateway.kernel.aio import shielded
 from gateway.kernel.clock import Clock
-from gateway.kernel.errors import GatewayError, Internal, Overloaded, QueueTimeout
+from gateway.kernel.errors import GatewayError, Internal, Overloaded, QueueTimeout, UpstreamUnavailable
 from gateway.turn.events import (
     CancelReason,
     TurnCancelled,
@@ -151,7 +151,7 @@ class TurnRun:
     async def _admitted(self) -> AsyncGenerator[Burst, None]:
         engine = self._engine
         if engine.drain.state == "closed":
-            raise Overloaded("this replica is shutting down; send the request again", retry_after_s=1)
+            raise UpstreamUnavailable("This replica is shutting down; please try again", retry_after_s=1)
         queue_until = asyncio.get_running_loop().time() + engine.limits.queue_timeout_s
         route = engine.router.route(self._turn)
         self.losses.extend(route.losses)

@@ -14,9 +14,9 @@ from gateway.kernel.errors import (
     ErrorKind,
     GatewayError,
     Internal,
-    Overloaded,
     QueueTimeout,
     UpstreamEof,
+    UpstreamUnavailable,
     WorkerLost,
 )
 from gateway.kernel.ids import TurnId
@@ -297,7 +297,7 @@ async def test_a_drain_ends_a_turn_whose_client_is_being_written_to() -> None:
 async def test_a_closed_replica_takes_no_new_turns() -> None:
     bench = Bench(ScriptedExecutor(says(*WHOLE)))
     await bench.drain.drain()
-    with pytest.raises(Overloaded):
+    with pytest.raises(UpstreamUnavailable):
         await bench.events()
 
 
