@@ -120,8 +120,8 @@ class TurnLog(Protocol):
     ) -> Write:
         """From queued or running to an end, with a last entry. FENCED when it has ended or the fence differs.
 
-        No fence is a gateway that gives the turn up. Record and entries live for retention_s from now; the
-        lease goes, and so does the body unless the turn is lost and may be assigned again.
+        No fence is a gateway that gives the turn up. Record and entries live for retention_s from now; lease
+        and body go at once, so a further attempt brings its own.
         """
         ...
 

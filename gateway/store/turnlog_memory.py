@@ -89,7 +89,6 @@ class MemoryTurnLog:
         turn.last_seq = 0
         if was.ended:
             self._live(turn, turn.ttl_s)
-            await self._kv.kv_expire(self._keys.blob(turn_id), turn.ttl_s)
         return True
 
     async def accept(self, turn_id: str, fence: Fence, entry: bytes) -> Write:
@@ -137,10 +136,7 @@ class MemoryTurnLog:
         if entry is not None:
             self._streams.add(turn.frames, entry, max_len=self._max_entries)
         self._live(turn, retention_s)
-        if state is TurnState.LOST:
-            await self._kv.kv_expire(self._keys.blob(turn_id), retention_s)
-        else:
-            await self._kv.kv_del(self._keys.blob(turn_id))
+        await self._kv.kv_del(self._keys.blob(turn_id))
         return Write.OK
 
     async def renew_leases(self, turn_ids: Sequence[str], *, lease_ms: int) -> list[bool]:

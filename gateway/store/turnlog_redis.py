@@ -58,7 +58,7 @@ class RedisTurnLog:
         return await self._exist([self._keys.turn(turn_id) for turn_id in turn_ids])
 
     async def assign(self, turn_id: str, *, expected_attempt: int, fence: Fence, instance: str) -> bool:
-        keys = [self._keys.turn(turn_id), self._keys.frames(turn_id), self._keys.blob(turn_id)]
+        keys = self._write_keys(turn_id)
         assigned: int = await self._redis.run(_ASSIGN, keys, [expected_attempt, *fence, instance])
         return assigned == 1
 

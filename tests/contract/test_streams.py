@@ -459,6 +459,19 @@ async def test_a_reader_reads_on_after_the_store_has_crashed(
         await reader.aclose()
 
 
+async def test_nothing_stays_pending_that_is_settled_or_trimmed(request: pytest.FixtureRequest) -> None:
+    async with redis_store(request) as store:
+        await store.streams.ensure_group(KEY, b"owner")
+        for _ in range(3):
+            await store.streams.append(KEY, b"x")
+        taken = await take(store.streams)
+        await store.streams.settle(KEY, b"owner", taken[0][0])
+        assert (await store.redis.call(KEY, "XPENDING", KEY, "owner"))[0] == 2
+        await store.redis.call(KEY, "XTRIM", KEY, "MAXLEN", 0)
+        assert await take(store.streams, pending=True) == []
+        assert (await store.redis.call(KEY, "XPENDING", KEY, "owner"))[0] == 0
+
+
 async def ends_unavailable(call: Awaitable[object]) -> None:
     with pytest.raises(StoreUnavailable):
         await call

@@ -65,12 +65,7 @@ def memory_backend(clock: SystemClock | FakeClock) -> Backend:
     turns = MemoryTurnLog(streams, kv, keys, clock)
 
     async def ttl_s(key: bytes) -> float | None:
-        if key == keys.turn(TURN):
-            return turns.ttl_s(TURN)
-        if key == keys.blob(TURN):
-            left = await kv.kv_ttl(key)
-            return left.ttl_s if left.exists else None
-        return streams.ttl_s(key)
+        return turns.ttl_s(TURN) if key == keys.turn(TURN) else streams.ttl_s(key)
 
     return Backend(turns, streams, kv, keys, ttl_s)
 
@@ -381,16 +376,15 @@ async def test_a_turn_given_up_before_its_first_entry_has_an_end_too(backend: Ba
     assert await lives(backend, backend.keys.frames(TURN), 50, 60)
 
 
-async def test_a_lost_turn_that_is_assigned_again_gets_its_time_back(backend: Backend) -> None:
+@pytest.mark.parametrize("state", [TurnState.FAILED, TurnState.CANCELLED, TurnState.LOST])
+async def test_a_turn_that_is_assigned_again_gets_its_time_back(backend: Backend, state: TurnState) -> None:
     keys = backend.keys
     await running(backend.turns)
-    await backend.kv.kv_set(keys.blob(TURN), b"body", KVSetOptions(ex=600))
-    await finish(backend.turns, TurnState.LOST, fence=None, retention_s=60)
-    for key in (keys.turn(TURN), keys.frames(TURN), keys.blob(TURN)):
+    await finish(backend.turns, state, fence=None, retention_s=60)
+    for key in (keys.turn(TURN), keys.frames(TURN)):
         assert await lives(backend, key, 50, 60)
-    assert await backend.kv.kv_get(keys.blob(TURN)) == b"body", "the next attempt needs it"
     assert await backend.turns.assign(TURN, expected_attempt=1, fence=TWO, instance="i")
-    for key in (keys.turn(TURN), keys.frames(TURN), keys.blob(TURN)):
+    for key in (keys.turn(TURN), keys.frames(TURN)):
         assert await lives(backend, key, 550, 600)
 
 

@@ -1,5 +1,5 @@
 -- Queue a turn for its next attempt. Returns 1, or 0 when it is elsewhere, is completed or gone.
--- KEYS[1]  hash: the record   KEYS[2]  stream: the frames   KEYS[3]  string: the body
+-- KEYS[1]  hash: the record   KEYS[2]  stream: the frames
 -- ARGV[1]  expected attempt   ARGV[2..4]  attempt, worker, epoch   ARGV[5]  instance
 local turn = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'ttl_ms')
 local state = turn[1]
@@ -10,8 +10,7 @@ redis.call('HSET', KEYS[1], 'state', 'queued', 'attempt', ARGV[2], 'worker', ARG
   'instance', ARGV[5], 'last_seq', 0)
 if state ~= 'queued' and state ~= 'running' then
   -- finish() had set them to end soon
-  for _, key in ipairs(KEYS) do
-    redis.call('PEXPIRE', key, turn[3])
-  end
+  redis.call('PEXPIRE', KEYS[1], turn[3])
+  redis.call('PEXPIRE', KEYS[2], turn[3])
 end
 return 1

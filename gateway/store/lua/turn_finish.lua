@@ -18,10 +18,5 @@ if ARGV[7] then
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
-redis.call('DEL', KEYS[3])
-if ARGV[1] == 'lost' then
-  redis.call('PEXPIRE', KEYS[4], ARGV[2]) -- it may be assigned again
-else
-  redis.call('UNLINK', KEYS[4])
-end
+redis.call('UNLINK', KEYS[3], KEYS[4])
 return 1
