@@ -55,8 +55,12 @@ class ClusterStats:
         for name, value in self._counters().items():
             fresh = value - self._told.get(name, 0)
             if fresh > 0:
-                await self._kv.kv_incrby(self._keys.stat(name), fresh)
-                self._told[name] = value
+                self._told[name] = value  # before the wait: the loop and a reader may sync at the same time
+                try:
+                    await self._kv.kv_incrby(self._keys.stat(name), fresh)
+                except StoreError:
+                    self._told[name] -= fresh
+                    raise
         await self._kv.kv_set(
             self._keys.replica(self._replica_id), dumps(dict(self._gauges())), KVSetOptions(ex=RECORD_S)
         )

@@ -125,7 +125,7 @@ def test_lv_46_admin_tier(ports: Ports) -> None:
 
 
 def test_lv_47_metrics_tier(ports: Ports) -> None:
-    """Given nothing configured; METRICS_PUBLIC=true. Expected 503 metrics_disabled; 200, newline at the end."""
+    """Given nothing configured; METRICS_PUBLIC=true. Expected 503 metrics_disabled; 200, last a newline."""
     closed = client(ports, Tiers(KeyRing())).get("/metrics")
     assert closed.status_code == 503
     assert closed.json()["error"]["code"] == "metrics_disabled"
