@@ -39,7 +39,7 @@ def _exit(call: Call) -> object:
 
 
 def _chat_ask(call: Call) -> object:
-    call.record("ask")
+    call.record()
     prompt = _prompt(call.params)
     if not prompt.strip():
         raise RpcError(INVALID_PARAMS, "questionText is empty")
@@ -81,7 +81,7 @@ def _refusal(call: Call) -> dict[str, Any] | None:
 
 
 def _chat_stop(call: Call) -> object:
-    call.record("stop")
+    call.record()
     request_id = call.params.get("requestId")
     for ask in call.service.asks:
         if ask.request_id == request_id:
@@ -90,7 +90,7 @@ def _chat_stop(call: Call) -> object:
 
 
 def _chat_stop_session(call: Call) -> object:
-    call.record("stop")
+    call.record()
     session_id = call.params.get("sessionId")
     for ask in call.service.asks:
         if session_id in {ask.shown_session_id, ask.session.id if ask.session else None}:
@@ -150,7 +150,7 @@ def _delete_chat(call: Call) -> object:
 
 
 def _approve(call: Call) -> object:
-    call.record("approve")
+    call.record()
     wanted = call.service.shared.tools.find(call.params.get("toolCallId"), call.params.get("requestId"))
     if wanted is not None:
         wanted.approve(call.params.get("approval") is True)
@@ -158,7 +158,7 @@ def _approve(call: Call) -> object:
 
 
 def _invoke_result(call: Call) -> object:
-    call.record("invokeResult")
+    call.record()
     wanted = call.service.shared.tools.find(call.params.get("toolCallId"), call.params.get("requestId"))
     if wanted is not None:
         wanted.tell(call.params)

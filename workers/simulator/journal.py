@@ -62,12 +62,12 @@ class Journal:
             if any(event & select.POLLOUT for _, event in self._stderr.poll(0)):
                 os.write(_STDERR, data[:_PIPE_SAFE])
 
-    def record(self, event: str, connection: int, rpc_id: object, params: object) -> None:
+    def record(self, method: str, connection: int, rpc_id: object, params: object) -> None:
         """Append one line to sim-asks.jsonl."""
         if self._asks is None:
             self._asks = os.open(self._asks_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         entry = {
-            "event": event,
+            "method": method,
             "wall_ms": int(time.time() * 1000),
             "mono_ms": time.monotonic_ns() // 1_000_000,
             "pid": os.getpid(),

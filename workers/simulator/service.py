@@ -49,10 +49,11 @@ class Call:
     def is_request(self) -> bool:
         return self.rpc_id is not None
 
-    def record(self, event: str) -> None:
+    def record(self) -> None:
+        """Leave evidence of this call."""
         if self.knobs.record:
             journal = self.service.shared.journal
-            journal.record(event, self.connection.number, self.rpc_id, self.params)
+            journal.record(self.method, self.connection.number, self.rpc_id, self.params)
 
 
 Handler = Callable[[Call], object]

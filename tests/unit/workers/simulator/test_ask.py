@@ -248,7 +248,7 @@ async def test_a_stop_cancels_within_50_milliseconds(sim: Simulator, peer: Clien
         took.append(time.monotonic() - started)
         assert (finish["reason"], finish["statusCode"]) == ("cancelled", 200)
         assert finish["fullAnswer"] == peer.text(request_id)
-        assert [entry["event"] for entry in sim.records(request_id)] == ["ask", "stop"]
+        assert [entry["method"] for entry in sim.records(request_id)] == ["chat/ask", "chat/stop"]
     assert min(took) < 0.05
     assert len(peer.of(request_id, "chat/finish")) == 1
 
@@ -401,7 +401,7 @@ async def test_the_evidence_shows_each_ask_as_it_came(sim: Simulator, peer: Clie
         "questionText": "say x",
         "unknownField": [1],
     }
-    assert (entry["event"], entry["pid"]) == ("ask", sim.process.pid)
+    assert (entry["method"], entry["pid"]) == ("chat/ask", sim.process.pid)
     assert abs(entry["wall_ms"] / 1000 - time.time()) < 60
     assert entry["id"] is not None
     sim.turn(record=False)

@@ -17,7 +17,7 @@ def test_lines_go_to_the_log_with_time_and_level(tmp_path: Path) -> None:
 def test_a_second_journal_appends(tmp_path: Path) -> None:
     for number in (1, 2):
         with Journal(tmp_path) as journal:
-            journal.record("ask", number, None, {"text": "é"})
+            journal.record("chat/ask", number, None, {"text": "é"})
     entries = [json.loads(line) for line in (tmp_path / "sim-asks.jsonl").read_text().splitlines()]
     assert [(entry["connection"], entry["params"]["text"]) for entry in entries] == [(1, "é"), (2, "é")]
     assert (tmp_path / "sim-asks.jsonl").stat().st_mode & 0o777 == 0o600

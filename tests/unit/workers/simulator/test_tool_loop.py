@@ -59,7 +59,7 @@ async def test_lv_53_a_call_is_approved_and_answered(sim: Simulator, peer: Clien
     assert statuses(peer, request_id) == ["PENDING", "RUNNING", "FINISHED"]
     assert peer.of(request_id, "tool/call/sync")[-1]["params"]["results"] == [{"result": "ok"}]
     assert peer.text(request_id).startswith('find returned "ok"')
-    assert [entry["event"] for entry in sim.records(request_id)] == ["ask", "approve"]
+    assert [entry["method"] for entry in sim.records(request_id)] == ["chat/ask", "tool/call/approve"]
     assert (await peer.result("tool/call/results", {"sessionId": "s-53"}))["totalCount"] == 0
 
 
