@@ -57,6 +57,10 @@ class Cluster:
         return self._mapped.is_set() and all(link.healthy for link in self._links.values())
 
     @property
+    def available(self) -> bool:
+        return self._down is None and all(link.available for link in self._links.values())
+
+    @property
     def reconnects(self) -> int:
         return sum(link.reconnects for link in self._links.values())
 

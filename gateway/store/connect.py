@@ -132,12 +132,22 @@ class Redis:
         return self._cluster is None
 
     @property
+    def _side(self) -> Link | Cluster:
+        return self._link or self._cluster  # type: ignore[return-value]  # one of them is there
+
+    @property
     def healthy(self) -> bool:
-        return (self._link or self._cluster).healthy  # type: ignore[union-attr]  # one of them is there
+        """Whether every shared connection is up."""
+        return self._side.healthy
+
+    @property
+    def available(self) -> bool:
+        """Whether calls are not refused at once: healthy, or on the way to it for the first time."""
+        return self._side.available
 
     @property
     def reconnects(self) -> int:
-        return (self._link or self._cluster).reconnects  # type: ignore[union-attr]  # one of them is there
+        return self._side.reconnects
 
     async def wait_connected(self, timeout_s: float) -> None:
         """Raises StoreUnavailable when it is not by then."""

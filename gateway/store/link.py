@@ -187,6 +187,11 @@ class Link:
         return self._connected.is_set()
 
     @property
+    def available(self) -> bool:
+        """Whether calls are sent, or wait for a connection that is being made; not refused at once."""
+        return self._down is None
+
+    @property
     def reconnects(self) -> int:
         """Connections made beyond the first."""
         return max(0, self._connects - 1)

@@ -87,7 +87,7 @@ async def test_a_cluster_has_sixteen_buckets_and_pings_every_master() -> None:
         assert (redis.kind, redis.buckets, redis.one_slot) == ("cluster", 16, False)
         await redis.ping()
         assert (nodes.asked(0, b"PING"), nodes.asked(1, b"PING")) == (1, 1)
-        assert redis.healthy
+        assert (redis.healthy, redis.available) == (True, True)
 
 
 async def test_calls_before_the_map_is_read_wait_for_it_and_keep_their_order() -> None:
@@ -175,6 +175,7 @@ async def test_a_cluster_that_is_not_there_is_unavailable_within_the_wait() -> N
             with pytest.raises(StoreUnavailable):
                 await redis.ping()
         assert not redis.healthy
+        await eventually(lambda: not redis.available)
 
 
 async def test_a_server_that_is_no_cluster_is_unavailable() -> None:

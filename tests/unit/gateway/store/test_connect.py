@@ -29,7 +29,7 @@ async def test_one_server_takes_every_key(redis_url: str) -> None:
         assert await redis.call(b"k", "SET", "k", "v") == b"OK"
         assert await redis.run(Script("x", "return redis.call('GET', KEYS[1])"), [b"k"], []) == b"v"
         assert 0 < await redis.ping() < 5
-        assert redis.healthy
+        assert (redis.healthy, redis.available) == (True, True)
 
 
 async def test_commands_that_do_not_wait_share_one_connection(
@@ -97,6 +97,7 @@ async def test_a_server_that_comes_later_is_found() -> None:
         async with connect(server.url) as redis:
             with pytest.raises(StoreUnavailable):
                 await redis.ping()
+            assert (redis.healthy, redis.available) == (False, False)
             server.start()
             await redis.wait_connected(5)
             await redis.ping()
@@ -117,8 +118,8 @@ async def test_hooks_run_at_each_connect() -> None:
 
 async def test_a_password_is_used_and_never_said(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    with RedisServer("--requirepass", "right-password") as server:
-        server_url = f"redis://:right-password@127.0.0.1:{server.port}"
+    with RedisServer("--requirepass", "right-s3cret") as server:
+        server_url = f"redis://:right-s3cret@127.0.0.1:{server.port}"
         async with connect(server_url) as redis:
             await redis.ping()
         async with connect(server_url.replace("right", "wrong")) as redis:
@@ -126,7 +127,7 @@ async def test_a_password_is_used_and_never_said(caplog: pytest.LogCaptureFixtur
                 await redis.ping()
     logged = " ".join(str(vars(record)) for record in caplog.records)
     assert "link.connect_failed" in logged
-    assert "-password" not in logged
+    assert "s3cret" not in logged
 
 
 async def test_a_unix_socket(tmp_path: Any) -> None:

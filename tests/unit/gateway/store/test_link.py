@@ -231,7 +231,7 @@ async def test_an_outage_fails_what_is_pending_then_everything_at_once_until_it_
             assert loop.time() - started < 0.2
             server.start()
             await answers(link)
-            assert link.healthy
+            assert (link.healthy, link.available) == (True, True)
             assert link.reconnects == 1
             assert connects == 2
             assert await link.call("GET", "k") is None
@@ -273,6 +273,7 @@ async def test_a_server_that_only_accepts_fails_calls_after_the_wait_and_later_o
         assert second.done()
         with pytest.raises(StoreUnavailable):
             await second
+        assert not link.available
         third = link.call("PING")
         assert third.done()
         with pytest.raises(StoreUnavailable):
@@ -282,7 +283,7 @@ async def test_a_server_that_only_accepts_fails_calls_after_the_wait_and_later_o
 
 async def test_calls_made_while_connecting_are_sent_in_order_once_it_is_done() -> None:
     async with RespServer(lambda args: args[1]) as server, link_to(server.port) as link:
-        assert not link.healthy
+        assert (link.healthy, link.available) == (False, True)
         futures = [link.call("ECHO", str(i)) for i in range(10)]
         assert await gather(futures) == [b"%d" % i for i in range(10)]
 
