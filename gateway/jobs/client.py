@@ -55,6 +55,7 @@ GRACE_RESUMABLE_S = 30.0
 CANCEL_WAIT_S = 1.0
 """How long a cancelled attempt may take to say so before the gateway ends it."""
 SETTLE_S = 2.0
+COMMANDS_TTL_S = 3600.0
 COMMANDS_MAX = 10_000
 """Bound of a worker's command stream; a worker that reads nothing is dead long before."""
 
@@ -336,6 +337,11 @@ class JobTurn:
             await self._wait_finished(CANCEL_WAIT_S)
         if self._finished:
             return
+        if self.lost and self._placement is not None:
+            # Its owner may be gone for good; a command sent to it after its stream had ended made a new one.
+            await self._client.streams.expire(
+                self._client.keys.commands(self._placement.worker), COMMANDS_TTL_S
+            )
         state = TurnState.LOST if self.lost else TurnState.CANCELLED
         outcome: Outcome = "lost" if self.lost else "cancelled"
         await self._client.turns.finish(

@@ -28,6 +28,7 @@ BLOCK_MS = 2000
 ENTRIES_PER_READ = 32
 """Per stream and read. An entry holds up to 64 frames."""
 PARK_AT_BYTES = 512 * 1024
+WAKE_TTL_S = 3600.0
 RETRY_MIN_S = 0.02
 RETRY_MAX_S = 1.0
 
@@ -197,6 +198,8 @@ class _Bucket:
         self._feeds: dict[bytes, Feed] = {}
         self._blocked = False
         self._work = asyncio.Event()
+        self._posted = False
+        self._kept_at = float("-inf")
         self.down_since: float | None = None
 
     def add(self, feed: Feed) -> None:
@@ -213,6 +216,7 @@ class _Bucket:
         if self._blocked:
             self._blocked = False
             self._streams.post(self._wake_key, b"", max_len=1)
+            self._posted = True
 
     async def run(self) -> None:
         reader = self._streams.reader(self._wake_key)
@@ -225,6 +229,7 @@ class _Bucket:
                     await self._work.wait()
                 try:
                     await self._read(reader)
+                    await self._keep(loop.time())
                     if self.down_since is not None:
                         await self._hub.recovered(list(self._feeds.values()), loop.time())
                         self.down_since = None
@@ -238,6 +243,12 @@ class _Bucket:
                     pause = min(pause * 2, RETRY_MAX_S)
         finally:
             await reader.aclose()
+
+    async def _keep(self, now: float) -> None:
+        """The wake stream of a replica that is gone must not stay for ever."""
+        if self._posted and now - self._kept_at > WAKE_TTL_S / 4:
+            self._kept_at, self._posted = now, False
+            await self._streams.expire(self._wake_key, WAKE_TTL_S)
 
     async def _read(self, reader: StreamReader) -> None:
         cursors = {feed.key: feed.cursor for feed in self._feeds.values() if not feed.parked}

@@ -109,6 +109,26 @@ async def test_a_new_turn_wakes_a_blocked_read(bench: Bench) -> None:
     assert loop.time() - started < 1.0, "it waited for the end of the blocking read"
 
 
+async def test_the_wake_stream_ends_with_its_replica(bench: Bench) -> None:
+    bench.hub.subscribe("idle")
+    await bench.say("idle", Heartbeat())
+    expiries: list[float] = []
+    keep = bench.streams.expire
+
+    async def expire(key: bytes, ttl_s: float) -> None:
+        expiries.append(ttl_s)
+        await keep(key, ttl_s)
+
+    bench.streams.expire = expire  # type: ignore[method-assign]
+    async with asyncio.timeout(5):
+        number = 0
+        while not expiries:
+            number += 1
+            bench.hub.subscribe(f"t{number}")
+            await asyncio.sleep(0.001)
+    assert expiries == [3600.0]
+
+
 async def test_a_slow_client_is_parked_and_loses_nothing(bench: Bench) -> None:
     slow, quick = bench.hub.subscribe("slow"), bench.hub.subscribe("quick")
     large = b"x" * (PARK_AT_BYTES // 2)
