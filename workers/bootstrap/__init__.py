@@ -1,0 +1,1 @@
+"""Getting the Lingma binary onto a machine that has none."""
