@@ -5,9 +5,9 @@ each chunk; one `chat {model}` span below it for every attempt. Context travels 
 in the envelope of a message, and a worker's span links to the span that submitted the work.
 """
 
-import contextlib
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from typing import Any, TypeAlias
+from collections.abc import Awaitable, Callable, MutableMapping
+from types import TracebackType
+from typing import Any, Self, TypeAlias
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -32,12 +32,26 @@ _propagator = TraceContextTextMapPropagator()
 
 
 class TurnSpan:
-    """The open span of one attempt. Never the task's current span: generators move between contexts."""
+    """The span of one attempt, for a `with` block that ends it.
+
+    Never the task's current span: generators move between contexts.
+    """
 
     __slots__ = ("span",)
 
     def __init__(self, span: trace.Span) -> None:
         self.span = span
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception):
+            self.span.record_exception(error)
+            self.span.set_status(trace.StatusCode.ERROR)
+        self.span.end()
 
     @property
     def traceparent(self) -> tuple[str, str]:
@@ -52,7 +66,7 @@ class TurnSpan:
     def finish(
         self, *, outcome: str, finish: str = "", error_kind: str = "", usage: Usage | None = None
     ) -> None:
-        """Say how it ended; the block that opened the span ends it."""
+        """Say how the attempt ended; the block ends the span."""
         span = self.span
         span.set_attribute("gateway.outcome", outcome)
         if finish:
@@ -67,7 +81,6 @@ class TurnSpan:
             span.set_status(trace.StatusCode.ERROR)
 
 
-@contextlib.contextmanager
 def turn_span(
     tracer: trace.Tracer,
     *,
@@ -78,7 +91,7 @@ def turn_span(
     stream: bool = False,
     request_id: str = "",
     linked_to: tuple[str, str] = ("", ""),
-) -> Iterator[TurnSpan]:
+) -> TurnSpan:
     """One attempt. Its parent is the current span; `linked_to` is a traceparent and tracestate to link to."""
     span = tracer.start_span(
         f"chat {model}",
@@ -94,14 +107,7 @@ def turn_span(
         },
         links=_links(linked_to),
     )
-    try:
-        yield TurnSpan(span)
-    except Exception as error:
-        span.record_exception(error)
-        span.set_status(trace.StatusCode.ERROR)
-        raise
-    finally:
-        span.end()
+    return TurnSpan(span)
 
 
 def _links(linked_to: tuple[str, str]) -> list[trace.Link]:

@@ -1,0 +1,377 @@
+"""Rules of the house that no linter knows, held by reading the source.
+
+What an exemption is good for is said where it is granted.
+"""
+
+import ast
+import importlib.util
+import logging
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from gateway.environ import leaves
+from gateway.settings import GatewaySettings
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("gateway", "workers")
+
+# -- exemptions -------------------------------------------------------------------------------------------
+
+TESTED_ELSEWHERE = {
+    "gateway/store/kv.py": "tests/contract/test_kv.py",
+    "gateway/store/kv_memory.py": "tests/contract/test_kv.py",
+    "gateway/store/kv_redis.py": "tests/contract/test_kv.py",
+    "gateway/store/leases.py": "tests/contract/test_leases.py",
+    "gateway/store/leases_memory.py": "tests/contract/test_leases.py",
+    "gateway/store/leases_redis.py": "tests/contract/test_leases.py",
+    "gateway/store/streams.py": "tests/contract/test_streams.py",
+    "gateway/store/streams_memory.py": "tests/contract/test_streams.py",
+    "gateway/store/streams_redis.py": "tests/contract/test_streams.py",
+    "gateway/store/turnlog.py": "tests/contract/test_turnlog.py",
+    "gateway/store/turnlog_memory.py": "tests/contract/test_turnlog.py",
+    "gateway/store/turnlog_redis.py": "tests/contract/test_turnlog.py",
+    "gateway/sessions/store.py": "tests/contract/test_sessions.py",
+    "gateway/sessions/store_memory.py": "tests/contract/test_sessions.py",
+    "gateway/sessions/store_redis.py": "tests/contract/test_sessions.py",
+}
+"""Ports and their implementations: one contract suite for all of a kind."""
+
+NO_TEST_OF_ITS_OWN = {
+    "gateway/turn/items.py": "data without behaviour",
+    "gateway/turn/losses.py": "data without behaviour",
+    "gateway/turn/ports.py": "protocols without behaviour",
+    "gateway/turn/request.py": "data without behaviour",
+    "gateway/jobs/messages.py": "data without behaviour; test_codec.py puts every message on the wire",
+    "workers/ports.py": "protocols without behaviour",
+}
+
+NAMED_LIKE_THE_STANDARD_LIBRARY = {
+    "gateway/kernel/json.py": "hides nothing: its folder is never on sys.path",
+    "gateway/protocols/http.py": "hides nothing: its folder is never on sys.path",
+}
+
+BROAD_EXCEPTS = {
+    "gateway/engine/run.py": "a defect in one turn must end as that turn's failure",
+    "workers/consumer.py": "a defect in one command must not stop the others",
+    "workers/supervisor.py": "a defect in one part must not stop the process",
+    "gateway/kernel/aio.py": "background loops are restarted, whatever ended them",
+}
+
+LONG_MODULES: dict[str, str] = {}
+LONG_FUNCTIONS: dict[str, str] = {}
+MODULE_LINES = 400
+FUNCTION_LINES = 60
+
+NOT_READ_YET: dict[str, str] = {}
+"""Settings that are accepted before the part that reads them is there."""
+
+# -- reading ----------------------------------------------------------------------------------------------
+
+
+@cache
+def sources() -> dict[str, ast.Module]:
+    """Every module of the product by its path from the root."""
+    found = {}
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            found[path.relative_to(ROOT).as_posix()] = ast.parse(path.read_text(encoding="utf-8"))
+    return found
+
+
+def lines_of(path: str) -> int:
+    return len((ROOT / path).read_text(encoding="utf-8").splitlines())
+
+
+def walk(path: str) -> Iterator[ast.AST]:
+    return ast.walk(sources()[path])
+
+
+def imported(path: str) -> Iterator[str]:
+    """Full names of what a module imports, wherever in it."""
+    for node in walk(path):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def is_pure(path: str) -> bool:
+    """Same input, same output: the vocabulary, the wire, and what adapters do between them."""
+    folder, _, name = path.rpartition("/")
+    if folder.startswith(("gateway/turn", "gateway/wire")):
+        return True
+    adapters = folder.startswith(("gateway/protocols/", "gateway/upstreams/"))
+    return adapters and name in ("decode.py", "encode.py", "parse.py", "request.py", "errors.py")
+
+
+def tracked() -> list[str]:
+    """Text files of the project, new ones included."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.split()
+    if not listed:
+        pytest.skip("not a git checkout")
+    return [
+        name for name in listed if (ROOT / name).is_file() and not name.endswith((".lock", ".png", ".gz"))
+    ]
+
+
+# -- tests and sizes --------------------------------------------------------------------------------------
+
+
+def test_every_module_has_its_test_module() -> None:
+    missing = []
+    for path, tree in sources().items():
+        if path in NO_TEST_OF_ITS_OWN or not tree.body[1:]:
+            continue
+        folder, _, name = path.rpartition("/")
+        expected = TESTED_ELSEWHERE.get(path, f"tests/unit/{folder}/test_{name.strip('_').replace('__', '')}")
+        if not (ROOT / expected).is_file():
+            missing.append(f"{path} -> {expected}")
+    assert missing == []
+
+
+def test_exemptions_name_modules_that_exist() -> None:
+    exempt = {
+        *TESTED_ELSEWHERE,
+        *NO_TEST_OF_ITS_OWN,
+        *NAMED_LIKE_THE_STANDARD_LIBRARY,
+        *BROAD_EXCEPTS,
+        *LONG_MODULES,
+        *(name.partition(":")[0] for name in LONG_FUNCTIONS),
+    }
+    assert sorted(exempt - sources().keys()) == []
+
+
+def test_modules_are_of_readable_size() -> None:
+    long = {path: lines_of(path) for path in sources() if lines_of(path) > MODULE_LINES}
+    assert long.keys() - LONG_MODULES.keys() == set(), long
+
+
+def test_functions_are_of_readable_size() -> None:
+    long = {}
+    for path in sources():
+        for node in walk(path):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                if length > FUNCTION_LINES:
+                    long[f"{path}:{node.name}"] = length
+    assert long.keys() - LONG_FUNCTIONS.keys() == set(), long
+
+
+def test_every_module_says_what_it_is() -> None:
+    assert [path for path, tree in sources().items() if not ast.get_docstring(tree)] == []
+
+
+def test_packages_hold_no_code_in_their_init() -> None:
+    full = [path for path, tree in sources().items() if path.endswith("/__init__.py") and tree.body[1:]]
+    assert full == []
+
+
+# -- names ------------------------------------------------------------------------------------------------
+
+
+def test_no_module_is_named_like_one_of_the_standard_library() -> None:
+    named = [
+        path
+        for path in sources()
+        if (stem := Path(path).stem) in sys.stdlib_module_names
+        and not stem.startswith("__")
+        and path not in NAMED_LIKE_THE_STANDARD_LIBRARY
+    ]
+    folders = {Path(path).parent.as_posix() for path in sources()}
+    named += [folder for folder in folders if Path(folder).name in sys.stdlib_module_names]
+    assert named == []
+
+
+def test_only_the_catalogue_formats_keys() -> None:
+    key = re.compile(r"(?:^|[^\w])(?:lg|cpa):")
+    found = []
+    for path in sources():
+        if path == "gateway/store/keys.py":
+            continue
+        for node in walk(path):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes):
+                text = node.value.decode("latin-1") if isinstance(node.value, bytes) else node.value
+                if key.search(text) and "\n" not in text:
+                    found.append(f"{path}:{node.lineno}")
+    assert found == []
+
+
+def test_log_events_are_named_area_verb() -> None:
+    named = re.compile(r"[a-z_]+\.[a-z_]+")
+    odd = [f"{c.module}: {c.event}" for c in render_docs().log_calls() if not named.fullmatch(c.event)]
+    assert odd == []
+
+
+def test_log_fields_do_not_clash_with_those_of_a_record() -> None:
+    """The standard library refuses `extra` fields that a record has already: a KeyError when it matters."""
+    taken = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "event", "level", "logger", "ts"}
+    clashing = [f"{c.module}: {c.event} {set(c.fields) & taken}" for c in render_docs().log_calls()]
+    assert [entry for entry in clashing if not entry.endswith("set()")] == []
+
+
+# -- purity and errors ------------------------------------------------------------------------------------
+
+
+def test_pure_modules_do_not_wait() -> None:
+    waiting = [
+        path
+        for path in sources()
+        if is_pure(path)
+        and any(isinstance(node, ast.Await | ast.AsyncFor | ast.AsyncWith) for node in walk(path))
+    ]
+    assert waiting == []
+
+
+def test_pure_modules_ask_no_clock_and_no_dice_and_do_not_log() -> None:
+    banned = {"time", "datetime", "random", "secrets", "logging", "os", "asyncio"}
+    banned |= {"gateway.kernel.clock", "gateway.kernel.aio", "gateway.kernel.ids.new_hex"}
+    impure = [
+        f"{path} imports {name}"
+        for path in sources()
+        if is_pure(path)
+        for name in imported(path)
+        if name in banned
+    ]
+    assert impure == []
+
+
+def test_broad_excepts_are_where_they_are_allowed() -> None:
+    broad = [
+        f"{path}:{node.lineno}"
+        for path in sources()
+        if path not in BROAD_EXCEPTS
+        for node in walk(path)
+        if isinstance(node, ast.ExceptHandler) and _is_broad(node.type)
+    ]
+    assert broad == []
+
+
+def _is_broad(caught: ast.expr | None) -> bool:
+    if caught is None:
+        return True
+    names = caught.elts if isinstance(caught, ast.Tuple) else [caught]
+    return any(isinstance(n, ast.Name) and n.id in ("Exception", "BaseException") for n in names)
+
+
+# -- who imports whom -------------------------------------------------------------------------------------
+
+
+def test_import_contracts_hold() -> None:
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "0 broken" in result.stdout, result.stdout
+
+
+def test_workers_import_of_the_gateway_only_what_both_share() -> None:
+    shared = ("gateway.jobs", "gateway.store", "gateway.telemetry", "gateway.kernel")
+    strangers = {
+        f"{path} imports {name}"
+        for path in sources()
+        if path.startswith("workers/")
+        for name in imported(path)
+        if name.startswith("gateway") and not f"{name}.".startswith(tuple(f"{s}." for s in shared))
+    }
+    assert sorted(strangers) == []
+
+
+@pytest.mark.parametrize("layer", ["gateway/protocols", "gateway/upstreams"])
+def test_adapters_do_not_import_their_siblings(layer: str) -> None:
+    packages = {p.name for p in (ROOT / layer).iterdir() if (p / "__init__.py").is_file()}
+    dotted = layer.replace("/", ".")
+    crossing = {
+        f"{path} imports {name}"
+        for path in sources()
+        if path.startswith(f"{layer}/") and (own := path.split("/")[2]) in packages
+        for name in imported(path)
+        for sibling in packages - {own}
+        if f"{name}.".startswith(f"{dotted}.{sibling}.")
+    }
+    assert sorted(crossing) == []
+
+
+# -- documents --------------------------------------------------------------------------------------------
+
+
+@cache
+def render_docs() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("render_docs", ROOT / "scripts" / "render_docs.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_generated_documents_are_current() -> None:
+    """`make docs` writes them."""
+    assert [path.relative_to(ROOT).as_posix() for path in render_docs().drifted()] == []
+
+
+def test_every_setting_is_read_somewhere() -> None:
+    text = "\n".join(
+        (ROOT / path).read_text(encoding="utf-8")
+        for path in sources()
+        if path.startswith("gateway/") and path != "gateway/settings.py"
+    )
+    derived = (ROOT / "gateway/settings.py").read_text(encoding="utf-8")
+    unread = {
+        leaf.env
+        for leaf in leaves(GatewaySettings)
+        if not re.search(rf"\b{leaf.section}\.{leaf.field_name}\b", text)
+        and not re.search(rf"\bself\.{leaf.field_name}\b", derived)
+    }
+    assert unread == NOT_READ_YET.keys()
+
+
+def test_nothing_is_left_for_later_in_comments() -> None:
+    marks = re.compile(r"\b(?:TO" r"DO|FIX" r"ME|XX" r"X)\b")
+    assert list(_grep(marks)) == []
+
+
+def test_no_file_speaks_of_a_machine_or_of_papers_outside_the_project() -> None:
+    foreign = re.compile(
+        r"(?<![\w./-])/(?:work|root|home/\w+)/|\bdesign"
+        r"\.md|\bspecs"
+        r"/|\bshared"
+        r"/|\btoolchain"
+        r"\.md"
+        r"|\bpeers-and-"
+        r"costs|\bcoding-"
+        r"clients\.md|\bexemplars"
+        r"\.md"
+    )
+    assert list(_grep(foreign)) == []
+
+
+def _grep(pattern: re.Pattern[str]) -> Iterator[str]:
+    for name in tracked():
+        text = (ROOT / name).read_text(encoding="utf-8", errors="replace")
+        for number, line in enumerate(text.splitlines(), 1):
+            if pattern.search(line):
+                yield f"{name}:{number}: {line.strip()[:120]}"
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    link = re.compile(r"\]\((?!https?://|#)([^)#\s]+)(?:#[^)]*)?\)")
+    broken = [
+        f"{name} -> {target}"
+        for name in tracked()
+        if name.endswith(".md")
+        for target in link.findall((ROOT / name).read_text(encoding="utf-8"))
+        if not ((ROOT / name).parent / target).exists()
+    ]
+    assert broken == []
