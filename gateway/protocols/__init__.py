@@ -1,0 +1,1 @@
+"""The client side: one package for each protocol, and the HTTP edge that they share."""

@@ -1,0 +1,387 @@
+"""Frames to the bytes of a Chat Completions stream, and a folded turn to a completion. Pure.
+
+Order of a stream: a chunk with the role, chunks of content, reasoning and tool calls, a chunk with the finish
+reason, a usage chunk without choices when asked for, `[DONE]`. A turn that failed or was cancelled ends with
+`data: {"error": {...}}` and nothing after it: OpenAI's SDKs raise APIError on it, and a `[DONE]` behind it
+would look like success to clients that skip what they do not know.
+
+The events of a resumable turn carry `id:` lines, numbered from 1. Nobody else's do, because simple clients
+take the first line of an event for its data. Keep-alives are comments and are never numbered.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, assert_never
+
+from gateway.kernel.ids import derived_hex
+from gateway.kernel.json import JsonObject, dumps
+from gateway.protocols.answers import cancelled_error
+from gateway.protocols.chat.errors import envelope
+from gateway.turn.events import (
+    AnnotationAdded,
+    ErrorInfo,
+    Finish,
+    Heartbeat,
+    ItemDone,
+    ItemStarted,
+    OpaqueEvent,
+    ReasoningDelta,
+    RefusalDelta,
+    SignatureDelta,
+    TextDelta,
+    ToolInputDelta,
+    TurnCancelled,
+    TurnCompleted,
+    TurnEvent,
+    TurnFailed,
+    TurnStarted,
+    UsageReported,
+)
+from gateway.turn.fold import TurnResult
+from gateway.turn.frame import Frame
+from gateway.turn.items import (
+    Message,
+    OpaqueItem,
+    Part,
+    Reasoning,
+    RefusalPart,
+    TextPart,
+    ToolCall,
+    ToolResult,
+)
+from gateway.turn.losses import Loss
+from gateway.turn.request import Turn
+from gateway.turn.usage import Usage, merge
+from gateway.wire.chat import Completion, FinishReason, Head, MessageOut, ToolCallOut, UsageOut
+from gateway.wire.sse import write_comment, write_event
+
+_KEEPALIVE = write_comment("keep-alive")
+_DONE = write_event(b"[DONE]")
+
+
+class ChatEncoder:
+    """One stream. `encode` takes its bursts in order; the state is what the open item has said so far."""
+
+    def __init__(
+        self,
+        turn: Turn,
+        include_usage: bool,
+        *,
+        losses: list[Loss] | None = None,
+        starting_after: int = 0,
+    ) -> None:
+        """`starting_after` leaves out the events up to that number, for a client that has them."""
+        self._losses = losses if losses is not None else []
+        self._include_usage = include_usage
+        self._functions = speaks_functions(turn)
+        self._custom_tools = {tool.name for tool in turn.tools if tool.kind == "custom"}
+        self._numbered = turn.resumable
+        self._number = 0
+        self._starting_after = starting_after
+
+        head = dumps(_head(turn, "chat.completion.chunk"))[:-1]
+        self._chunk_head = b"data: " + head + b',"choices":'
+        self._delta_head = self._chunk_head + b'[{"index":0,"delta":'
+        end = b',"usage":null}\n\n' if include_usage else b"}\n\n"
+        self._delta_tail = b',"logprobs":null,"finish_reason":null}]' + end
+        self._finish_tail = b"}]" + end
+        self._text_head = self._delta_head + b'{"content":'
+        self._text_tail = b"}" + self._delta_tail
+
+        self._open: ItemStarted | None = None
+        self._spoken = False
+        """The open item has said something; otherwise its ItemDone says it whole."""
+        self._announced = False
+        self._part = 0
+        self._channel: str | None = None
+        self._calls = 0
+        self._runnable = False
+        """There is a call that the client is to run."""
+        self._usage: Usage | None = None
+
+    def encode(self, burst: Sequence[Frame]) -> bytes:
+        out: list[bytes] = []
+        for frame in burst:
+            for event in frame.events:
+                if type(event) is TextDelta:
+                    # The hot path: nearly every event of nearly every stream.
+                    if event.text:
+                        self._spoken = True
+                        out.append(self._text_head + dumps(event.text) + self._text_tail)
+                else:
+                    self._say(event, out)
+        if self._numbered:
+            return self._with_ids(out)
+        return b"".join(out)
+
+    def keepalive(self) -> bytes:
+        return _KEEPALIVE
+
+    def _with_ids(self, events: list[bytes]) -> bytes:
+        pieces: list[bytes] = []
+        for event in events:
+            if event is _KEEPALIVE:
+                pieces.append(event)
+                continue
+            self._number += 1
+            if self._number > self._starting_after:
+                pieces.append(b"id: %d\n%b" % (self._number, event))
+        return b"".join(pieces)
+
+    def _say(self, event: TurnEvent, out: list[bytes]) -> None:  # noqa: C901 - one case for each event
+        match event:
+            case TextDelta():
+                self._delta({"content": event.text}, out)
+            case ReasoningDelta():
+                self._reasoning(event, out)
+            case ToolInputDelta():
+                self._arguments(event.json_fragment, out)
+            case RefusalDelta():
+                self._delta({"refusal": event.text}, out)
+            case AnnotationAdded():
+                self._annotation(event, out)
+            case TurnStarted():
+                out.append(self._chunk({"role": "assistant", "content": "", "refusal": None}))
+            case ItemStarted():
+                self._start(event, out)
+            case ItemDone():
+                self._done(event, out)
+            case UsageReported():
+                self._usage = merge(self._usage, event.usage)
+            case Heartbeat():
+                out.append(_KEEPALIVE)
+            case OpaqueEvent():
+                self._lose(event.type, "not-in-chat")
+            case SignatureDelta():
+                pass  # kept for replay; no Chat client could give it back
+            case TurnCompleted():
+                self._complete(event, out)
+            case TurnFailed():
+                self._fail(event.error, out)
+            case TurnCancelled():
+                self._fail(cancelled_error(event.reason), out)
+            case _:
+                assert_never(event)
+
+    # -- chunks -------------------------------------------------------------------------------------------
+
+    def _chunk(self, delta: JsonObject) -> bytes:
+        return self._delta_head + dumps(delta) + self._delta_tail
+
+    def _delta(self, delta: JsonObject, out: list[bytes]) -> None:
+        self._spoken = True
+        out.append(self._chunk(delta))
+
+    def _reasoning(self, event: ReasoningDelta, out: list[bytes]) -> None:
+        """Parts become paragraphs. An item that says its summary and its full text is shown by the first."""
+        if self._channel is None:
+            self._channel, self._part = event.channel, event.part
+        if event.channel != self._channel or not event.text:
+            return
+        paragraph = "\n\n" if event.part > self._part and self._spoken else ""
+        self._part = event.part
+        self._delta({"reasoning_content": paragraph + event.text}, out)
+
+    def _annotation(self, event: AnnotationAdded, out: list[bytes]) -> None:
+        payload = event.payload
+        if payload.get("type") != "url_citation":
+            self._lose("annotation", "not-in-chat")
+            return
+        citation = {key: payload.get(key) for key in ("start_index", "end_index", "title", "url")}
+        out.append(self._chunk({"annotations": [{"type": "url_citation", "url_citation": citation}]}))
+
+    def _complete(self, event: TurnCompleted, out: list[bytes]) -> None:
+        finish = finish_reason(event.finish, runnable_calls=self._runnable, functions=self._functions)
+        out.append(
+            self._delta_head + b'{},"logprobs":null,"finish_reason":' + dumps(finish) + self._finish_tail
+        )
+        usage = merge(self._usage, event.usage)
+        if self._include_usage and usage is not None:
+            out.append(self._chunk_head + b'[],"usage":' + dumps(usage_out(usage)) + b"}\n\n")
+        out.append(_DONE)
+
+    def _fail(self, error: ErrorInfo, out: list[bytes]) -> None:
+        out.append(write_event(dumps(envelope(error))))
+
+    def _lose(self, path: str, reason: str) -> None:
+        loss = Loss(path, reason)
+        if loss not in self._losses:
+            self._losses.append(loss)
+
+    # -- items --------------------------------------------------------------------------------------------
+
+    def _start(self, event: ItemStarted, out: list[bytes]) -> None:
+        self._open = event
+        self._spoken = self._announced = False
+        self._channel = None
+        if event.kind == "tool_call":
+            self._calls += 1
+            if event.name is not None:
+                self._announce(event.call_id or event.item_id, event.name, "", out)
+
+    def _announce(self, call_id: str, name: str, arguments: str, out: list[bytes]) -> None:
+        self._announced = True
+        if self._functions:
+            if self._calls == 1:
+                self._delta({"function_call": {"name": name, "arguments": arguments}}, out)
+            else:
+                self._lose("function_call", "only-one-in-chat")
+        elif name in self._custom_tools:
+            self._call({"id": call_id, "type": "custom", "custom": {"name": name, "input": arguments}}, out)
+        else:
+            function: JsonObject = {"name": name, "arguments": arguments}
+            self._call({"id": call_id, "type": "function", "function": function}, out)
+        self._spoken = bool(arguments)
+
+    def _arguments(self, fragment: str, out: list[bytes]) -> None:
+        if not self._announced or not fragment or self._open is None:
+            return  # a call without a name yet is said whole at its end
+        if self._functions:
+            if self._calls == 1:
+                self._delta({"function_call": {"arguments": fragment}}, out)
+        elif self._open.name in self._custom_tools:
+            self._call({"custom": {"input": fragment}}, out)
+        else:
+            self._call({"function": {"arguments": fragment}}, out)
+
+    def _call(self, call: JsonObject, out: list[bytes]) -> None:
+        self._delta({"tool_calls": [{"index": self._calls - 1, **call}]}, out)
+
+    def _done(self, event: ItemDone, out: list[bytes]) -> None:
+        match event.item:
+            case Message():
+                if not self._spoken:
+                    self._whole_message(event.item.parts, out)
+            case Reasoning():
+                if not self._spoken and (text := reasoning_text(event.item)):
+                    self._delta({"reasoning_content": text}, out)
+            case ToolCall():
+                call = event.item
+                if not self._announced:
+                    self._announce(call.call_id, call.name, call.arguments, out)
+                elif not self._spoken:
+                    self._arguments(call.arguments, out)
+                self._runnable = self._runnable or call.result is None
+            case OpaqueItem():
+                self._lose(event.item.type, "not-in-chat")
+            case ToolResult():
+                pass
+            case _:
+                assert_never(event.item)
+        self._open = None
+
+    def _whole_message(self, parts: Sequence[Part], out: list[bytes]) -> None:
+        if text := _text(parts):
+            self._delta({"content": text}, out)
+        if refusal := _refusal(parts):
+            self._delta({"refusal": refusal}, out)
+
+
+# -- a whole answer ---------------------------------------------------------------------------------------
+
+
+def build_completion(turn: Turn, result: TurnResult) -> Completion:
+    """The answer to a request that did not stream; for a result that ended well."""
+    functions = speaks_functions(turn)
+    runnable = any(call.result is None for call in result.tool_calls)
+    parts = [part for item in result.items if isinstance(item, Message) for part in item.parts]
+    text = _text(parts)
+    message: MessageOut = {
+        "role": "assistant",
+        "content": text if text or not result.tool_calls else None,
+        "refusal": _refusal(parts) or None,
+    }
+    if reasoning := "".join(reasoning_text(item) for item in result.items if isinstance(item, Reasoning)):
+        message["reasoning_content"] = reasoning
+    if result.tool_calls and functions:
+        first = result.tool_calls[0]
+        message["function_call"] = {"name": first.name, "arguments": first.arguments}
+    elif result.tool_calls:
+        message["tool_calls"] = [_call_out(call) for call in result.tool_calls]
+    finish = finish_reason(result.finish or "stop", runnable_calls=runnable, functions=functions)
+    return {
+        **_head(turn, "chat.completion"),
+        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": finish}],
+        "usage": usage_out(result.usage) if result.usage else None,
+    }
+
+
+# -- parts that streams and whole answers share -----------------------------------------------------------
+
+
+def wants_usage(turn: Turn) -> bool:
+    """Whether the client asked for a usage chunk at the end of its stream."""
+    options = turn.raw.body.get("stream_options")
+    return isinstance(options, dict) and options.get("include_usage") is True
+
+
+def speaks_functions(turn: Turn) -> bool:
+    """Whether the client knows only the functions that preceded tools, and reads its answer in their form."""
+    return bool(turn.raw.body.get("functions")) and not turn.raw.body.get("tools")
+
+
+def _head(turn: Turn, kind: Literal["chat.completion", "chat.completion.chunk"]) -> Head:
+    head: Head = {
+        "id": f"chatcmpl-{derived_hex(turn.id, 'chat')}",
+        "object": kind,
+        "created": turn.created_at_ms // 1000,
+        "model": turn.model,
+        "system_fingerprint": None,
+    }
+    if turn.raw.body.get("service_tier") is not None:
+        head["service_tier"] = "default"
+    return head
+
+
+def finish_reason(finish: Finish, *, runnable_calls: bool, functions: bool) -> FinishReason:
+    """A call that waits for the client makes the turn end with it, whatever the upstream called its end."""
+    match finish:
+        case "stop" | "tool_calls" | "paused":
+            if not runnable_calls and finish != "tool_calls":
+                return "stop"
+            return "function_call" if functions else "tool_calls"
+        case "length" | "content_filter":
+            return finish
+        case _:
+            assert_never(finish)
+
+
+def usage_out(usage: Usage) -> UsageOut:
+    out: UsageOut = {
+        "prompt_tokens": usage.input_tokens or 0,
+        "completion_tokens": usage.output_tokens or 0,
+        "total_tokens": usage.total_tokens or 0,
+    }
+    if usage.cached_tokens is not None:
+        out["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
+    if usage.reasoning_tokens is not None:
+        out["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
+    if usage.estimated:
+        out["estimated"] = True
+    return out
+
+
+def _call_out(call: ToolCall) -> ToolCallOut:
+    if call.kind == "custom":
+        return {
+            "id": call.call_id,
+            "type": "custom",
+            "custom": {"name": call.name, "input": call.arguments},
+        }
+    return {
+        "id": call.call_id,
+        "type": "function",
+        "function": {"name": call.name, "arguments": call.arguments},
+    }
+
+
+def _text(parts: Sequence[Part]) -> str:
+    return "".join(part.text for part in parts if isinstance(part, TextPart))
+
+
+def _refusal(parts: Sequence[Part]) -> str:
+    return "".join(part.text for part in parts if isinstance(part, RefusalPart))
+
+
+def reasoning_text(item: Reasoning) -> str:
+    """The full text where the upstream shows it, else the summary in paragraphs."""
+    return item.text or "\n\n".join(item.summary)

@@ -1,0 +1,168 @@
+"""A Chat Completions body to a Turn. Pure: ids, times and the key's facts are handed in.
+
+Called by protocols/endpoint.py. What Chat can say and a turn cannot is recorded as a loss. An assistant
+message with tool calls becomes a message (if it says anything) followed by the calls. Calls and results of
+the functions that preceded tools carry no ids; they get them from their places: the same in every request.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import cast
+
+from gateway.kernel.errors import InvalidRequest
+from gateway.kernel.json import JsonObject
+from gateway.protocols.bodies import TurnContext, check, load_object, missing
+from gateway.protocols.chat.content import read_parts
+from gateway.protocols.chat.tools import mentions_tools, read_tool_choice, read_tools
+from gateway.turn.items import Item, MediaPart, Message, Part, Reasoning, RefusalPart, ToolCall, ToolResult
+from gateway.turn.losses import Loss
+from gateway.turn.request import OutputFormat, RawRequest, ReasoningRequest, Sampling, Turn
+from gateway.wire.chat import ChatMessage, ChatRequest, FunctionCall, ToolCallIn
+
+_UNSUPPORTED = (
+    "logit_bias",
+    "logprobs",
+    "top_logprobs",
+    "audio",
+    "prediction",
+    "web_search_options",
+    "verbosity",
+    "store",
+)
+"""Fields that ask for something no turn can carry."""
+
+
+def parse_chat(body: bytes, context: TurnContext) -> Turn:
+    """Raises InvalidRequest naming the field at fault."""
+    raw = load_object(body)
+    request = check(ChatRequest, raw)
+    if not request.model.strip():
+        raise InvalidRequest("'model' must not be empty", param="model")
+    if not request.messages:
+        raise InvalidRequest("'messages' must not be empty", param="messages")
+    if request.n is not None and request.n != 1:
+        raise InvalidRequest("Only 'n' = 1 is supported", param="n", code="unsupported_value")
+    items, losses = _items(request.messages)
+    return Turn(
+        id=context.id,
+        tenant=context.tenant,
+        created_at_ms=context.created_at_ms,
+        key_id=context.key_id,
+        key_max_in_flight=context.key_max_in_flight,
+        request_id=context.request_id,
+        resumable=context.resumable,
+        model=request.model,
+        items=items,
+        raw=RawRequest(dialect="chat", body=raw),
+        stream=bool(request.stream),
+        tools=read_tools(request, raw),
+        tool_choice=read_tool_choice(request),
+        tools_mentioned=mentions_tools(request),
+        parallel_tool_calls=request.parallel_tool_calls,
+        sampling=_sampling(request),
+        reasoning=ReasoningRequest(effort=request.reasoning_effort) if request.reasoning_effort else None,
+        output_format=_output_format(request),
+        user=request.user or request.prompt_cache_key or request.safety_identifier or None,
+        losses=(*losses, *_request_losses(request)),
+    )
+
+
+# -- conversation -----------------------------------------------------------------------------------------
+
+
+def _items(messages: Sequence[ChatMessage]) -> tuple[tuple[Item, ...], list[Loss]]:
+    items: list[Item] = []
+    losses: list[Loss] = []
+    function_ids: dict[str, str] = {}
+    for index, message in enumerate(messages):
+        path = f"messages.{index}"
+        parts = read_parts(message.content, f"{path}.content", losses)
+        match message.role:
+            case "assistant":
+                items += _assistant(message, parts, path)
+                if (called := message.function_call) is not None:
+                    function_ids[called.name] = f"call_fn_{index}"
+                    items.append(_call(f"call_fn_{index}", called))
+            case "tool":
+                if message.tool_call_id is None:
+                    raise missing(f"{path}.tool_call_id")
+                items.append(ToolResult(call_id=message.tool_call_id, parts=parts, name=message.name))
+            case "function":
+                if message.name is None:
+                    raise missing(f"{path}.name")
+                call_id = function_ids.pop(message.name, f"call_fn_{index}")
+                items.append(ToolResult(call_id=call_id, parts=parts, name=message.name))
+            case _:
+                items.append(Message(role=message.role, parts=parts, name=message.name))
+    return tuple(items), losses
+
+
+def _assistant(message: ChatMessage, parts: tuple[Part, ...], path: str) -> Iterator[Item]:
+    if message.reasoning_content:
+        yield Reasoning(text=message.reasoning_content)
+    if message.refusal:
+        parts = (*parts, RefusalPart(message.refusal))
+    if message.audio is not None:
+        parts = (*parts, MediaPart(kind="audio", file_id=message.audio.id))
+    calls = message.tool_calls or []
+    says_something = any(isinstance(part, MediaPart) or part.text for part in parts)
+    if says_something or not (calls or message.function_call):
+        yield Message(role="assistant", parts=parts, name=message.name)
+    for index, call in enumerate(calls):
+        yield _tool_call(call, f"{path}.tool_calls.{index}")
+
+
+def _tool_call(call: ToolCallIn, path: str) -> ToolCall:
+    if call.custom is not None:
+        return ToolCall(call_id=call.id, name=call.custom.name, arguments=call.custom.input, kind="custom")
+    if call.function is None:
+        raise missing(f"{path}.function")
+    return _call(call.id, call.function)
+
+
+def _call(call_id: str, function: FunctionCall) -> ToolCall:
+    return ToolCall(call_id=call_id, name=function.name, arguments=function.arguments)
+
+
+# -- settings of the turn ---------------------------------------------------------------------------------
+
+
+def _sampling(request: ChatRequest) -> Sampling:
+    field = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
+    limit = request.max_tokens if request.max_completion_tokens is None else request.max_completion_tokens
+    if limit is not None and limit < 1:
+        raise InvalidRequest(f"'{field}' must be at least 1", param=field, code="invalid_value")
+    stop = (request.stop,) if isinstance(request.stop, str) else tuple(request.stop or ())
+    return Sampling(
+        temperature=request.temperature,
+        top_p=request.top_p,
+        top_k=request.top_k,
+        max_output_tokens=limit,
+        stop=stop,
+        seed=request.seed,
+        presence_penalty=request.presence_penalty,
+        frequency_penalty=request.frequency_penalty,
+    )
+
+
+def _output_format(request: ChatRequest) -> OutputFormat | None:
+    wanted = request.response_format
+    if wanted is None:
+        return None
+    if wanted.type != "json_schema":
+        return OutputFormat(kind=wanted.type)
+    if wanted.json_schema is None:
+        raise missing("response_format.json_schema")
+    return OutputFormat(
+        kind="json_schema",
+        name=wanted.json_schema.name,
+        schema=cast(JsonObject | None, wanted.json_schema.schema_),
+        strict=wanted.json_schema.strict,
+    )
+
+
+def _request_losses(request: ChatRequest) -> Iterator[Loss]:
+    for name in _UNSUPPORTED:
+        if getattr(request, name):
+            yield Loss(name, "unsupported")
+    if any(modality != "text" for modality in request.modalities or ()):
+        yield Loss("modalities", "unsupported")
