@@ -1,0 +1,82 @@
+"""The application: its routes and the order of its middleware, and nothing else.
+
+The composition root builds the dependencies and hands them in; tests hand in fakes.
+"""
+
+from typing import Protocol
+
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Router
+from starlette.types import ASGIApp
+
+from gateway.access.tiers import Tiers
+from gateway.admin.routes import AdminPorts, admin_routes
+from gateway.kernel.clock import Clock
+from gateway.kernel.errors import ErrorKind
+from gateway.protocols.answers import ClientProtocol
+from gateway.protocols.chat.routes import CHAT, chat_routes
+from gateway.protocols.endpoint import Edge, UnknownPath
+from gateway.protocols.http import EdgeLimits, Engine
+from gateway.protocols.middleware import RequestContext
+from gateway.protocols.models import ModelCatalog, model_routes
+from gateway.turn.events import ErrorInfo
+
+ENVELOPES: tuple[tuple[str, ClientProtocol], ...] = (("/", CHAT),)
+"""Whose errors a path speaks: the first prefix that fits. OpenAI's are the last resort."""
+
+
+class Deps(Protocol):
+    """What the application is made of."""
+
+    @property
+    def engine(self) -> Engine: ...
+
+    @property
+    def tiers(self) -> Tiers: ...
+
+    @property
+    def catalog(self) -> ModelCatalog: ...
+
+    @property
+    def clock(self) -> Clock: ...
+
+    @property
+    def limits(self) -> EdgeLimits: ...
+
+    @property
+    def admin(self) -> AdminPorts: ...
+
+    def draining(self) -> bool:
+        """Whether this replica is about to stop, so that clients had better connect elsewhere."""
+        ...
+
+    def instrument(self, app: ASGIApp) -> ASGIApp:
+        """Put the server span around the application; the same application when tracing is off."""
+        ...
+
+
+def build_app(deps: Deps) -> ASGIApp:
+    edge = Edge(engine=deps.engine, tiers=deps.tiers, clock=deps.clock, limits=deps.limits)
+    routes = [
+        *chat_routes(edge),
+        *model_routes(edge, deps.catalog, CHAT),
+        *admin_routes(deps.admin),
+    ]
+    # A path is what it is: no redirects to the same path with another slash.
+    app: ASGIApp = Router(routes, redirect_slashes=False, default=UnknownPath(protocol_of))
+    app = ServerErrorMiddleware(app, handler=internal_error)
+    app = RequestContext(app, draining=deps.draining)
+    return deps.instrument(app)
+
+
+def protocol_of(path: str) -> ClientProtocol:
+    return next(protocol for prefix, protocol in ENVELOPES if path.startswith(prefix))
+
+
+async def internal_error(request: Request, error: Exception) -> Response:
+    """A defect of ours, before the answer began. The server logs it; the client learns nothing but that."""
+    info = ErrorInfo(kind=ErrorKind.INTERNAL, message="The gateway failed to handle the request")
+    answer = protocol_of(request.url.path).error(info)
+    return Response(answer.body, answer.status, media_type=answer.content_type.decode())

@@ -1,0 +1,238 @@
+"""Brings the answer of a running turn to its client, whole or as a stream. Every path closes the run.
+
+A stream is read and written by two tasks, so that what the engine gives while a write is under way leaves in
+the next write as one piece. Its headers wait a little for the first content: a failure before that keeps its
+real HTTP status. One lazy timer serves the wait, the keep-alives and the deadline of a send, because arming a
+timer for every send would cost more than the send's own bookkeeping.
+"""
+
+import asyncio
+import logging
+
+from starlette.types import Message
+
+from gateway.kernel.aio import background, shielded
+from gateway.kernel.errors import ErrorKind, GatewayError
+from gateway.protocols.answers import Answer, ClientProtocol, early_failure, failure_of
+from gateway.protocols.http import Cut, Exchange, TurnRun, losses_header
+from gateway.turn.events import ErrorInfo, TurnFailed, error_info
+from gateway.turn.fold import Fold
+from gateway.turn.frame import Frame
+from gateway.turn.request import Turn
+
+log = logging.getLogger(__name__)
+
+MAX_WAITING_FRAMES = 1024
+"""Frames that may wait for a slow client; beyond it the engine waits, and upstream is read no further."""
+SETTLE_S = 5.0
+"""How long the engine may tidy up after its terminal event before it is closed."""
+LAST_WORDS_S = 1.0
+
+_BROKEN = ErrorInfo(
+    kind=ErrorKind.INTERNAL, message="The gateway failed to finish the answer", retryable=True
+)
+
+
+async def deliver(exchange: Exchange, run: TurnRun, turn: Turn, protocol: ClientProtocol) -> None:
+    """Answer in the form the turn asks for; returns when nothing of the turn is left running."""
+    try:
+        if turn.stream:
+            stream = _Stream(exchange, run, turn, protocol)
+            async with background(stream.read(), stream.cut.when_gone(exchange.receive)):
+                await stream.write()
+        else:
+            await _deliver_whole(exchange, run, turn, protocol)
+    finally:
+        await run.aclose()
+
+
+async def _deliver_whole(exchange: Exchange, run: TurnRun, turn: Turn, protocol: ClientProtocol) -> None:
+    fold = Fold()
+    failure: ErrorInfo | None = None
+    cut = Cut()
+    async with background(cut.when_gone(exchange.receive)), cut:
+        try:
+            async for burst in run:
+                for frame in burst:
+                    for event in frame.events:
+                        fold.add(event)
+        except GatewayError as error:
+            failure = error_info(error)
+    if cut.reason is not None:
+        log_cut(cut, turn)
+        return
+    result = fold.result()
+    failure = failure or failure_of(result)
+    answer = protocol.error(failure) if failure else Answer(200, protocol.result(turn, result))
+    await exchange.answer(answer, _turn_headers(turn, run))
+
+
+def log_cut(cut: Cut, turn: Turn) -> None:
+    event = "http.client_stalled" if cut.reason == "client_stalled" else "http.client_gone"
+    log.info(event, extra={"turn_id": turn.id, "request_id": turn.request_id})
+
+
+def _turn_headers(turn: Turn, run: TurnRun) -> tuple[tuple[bytes, bytes], ...]:
+    return ((b"x-turn-id", turn.id.encode()), *losses_header([*turn.losses, *run.losses]))
+
+
+class _Stream:
+    """One streamed answer: `read` fills what `write` empties."""
+
+    def __init__(self, exchange: Exchange, run: TurnRun, turn: Turn, protocol: ClientProtocol) -> None:
+        self.cut = Cut()
+        self._exchange = exchange
+        self._run = run
+        self._turn = turn
+        self._protocol = protocol
+        self._limits = exchange.limits
+        self._loop = asyncio.get_running_loop()
+
+        self._waiting: list[Frame] = []
+        self._content = False
+        self._finished = False
+        self._error: ErrorInfo | None = None
+        self._wake: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None
+
+        self._ended = False
+        """The last message of the answer is on its way."""
+        self._hold_over = False
+        self._keepalive_due = False
+        self._sending_since: float | None = None
+        self._last_sent = float("-inf")
+        self._timer: asyncio.TimerHandle | None = None
+
+    # -- reading ------------------------------------------------------------------------------------------
+
+    async def read(self) -> None:
+        try:
+            async for burst in self._run:
+                self._waiting += burst
+                if not self._content:
+                    self._content = any(frame.has_content for frame in burst)
+                self._notify()
+                while len(self._waiting) >= MAX_WAITING_FRAMES:
+                    self._room = self._loop.create_future()
+                    await self._room
+        except GatewayError as error:
+            self._error = error_info(error)
+        finally:
+            self._finished = True
+            self._notify()
+
+    def _notify(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    def _take(self) -> list[Frame]:
+        frames, self._waiting = self._waiting, []
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+        return frames
+
+    async def _wait(self) -> None:
+        self._wake = self._loop.create_future()
+        await self._wake
+
+    # -- writing ------------------------------------------------------------------------------------------
+
+    async def write(self) -> None:
+        """Returns when the answer is out and the engine has tidied up, or when the client is lost."""
+        self._timer = self._loop.call_later(self._limits.first_byte_hold_s, self._tick)
+        try:
+            async with self.cut:
+                await self._write()
+        except OSError:
+            self.cut.reason = "client_gone"  # how servers other than Hypercorn say it
+        finally:
+            self._timer.cancel()
+        if self._ended:
+            await self._settle()
+        else:
+            log_cut(self.cut, self._turn)
+
+    async def _write(self) -> None:
+        while not (self._content or self._finished or self._hold_over):
+            await self._wait()
+        frames = self._take()
+        failure = self._error or early_failure(frames)
+        if self._finished and not frames:
+            failure = failure or _BROKEN
+        headers = _turn_headers(self._turn, self._run)
+        if failure is not None:
+            self._ended = True
+            await self._exchange.answer(self._protocol.error(failure), headers)
+            return
+        headers = (*self._exchange.stream_headers(), *headers)
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        try:
+            await self._write_frames(frames)
+        finally:
+            if not self._ended and self.cut.reason is None:
+                await shielded(self._last_words(), within_s=LAST_WORDS_S)
+
+    async def _write_frames(self, frames: list[Frame]) -> None:
+        encoder = self._protocol.encoder(self._turn, self._run.losses)
+        while True:
+            if frames:
+                last = frames[-1].is_terminal
+                data = encoder.encode(frames)
+            elif self._finished:
+                last = True
+                data = encoder.encode([_failed(self._error or _BROKEN)])
+            elif self._keepalive_due:
+                last = False
+                data = encoder.keepalive()
+            else:
+                await self._wait()
+                frames = self._take()
+                continue
+            if last:
+                # From here on a disconnect is the server's answer to our last message.
+                self._ended = True
+            if data or last:
+                await self._send({"type": "http.response.body", "body": data, "more_body": not last})
+                self._keepalive_due = False
+            if last:
+                return
+            frames = self._take()
+
+    async def _send(self, message: Message) -> None:
+        self._sending_since = self._loop.time()
+        await self._exchange.send(message)
+        self._sending_since = None
+        self._last_sent = self._loop.time()
+
+    async def _last_words(self) -> None:
+        """The stream cannot go on, by a defect or a shutdown: a fresh encoder says so and ends it."""
+        data = self._protocol.encoder(self._turn, []).encode([_failed(_BROKEN)])
+        await self._exchange.send({"type": "http.response.body", "body": data, "more_body": False})
+
+    async def _settle(self) -> None:
+        try:
+            async with asyncio.timeout(SETTLE_S):
+                while not self._finished:
+                    await self._wait()
+        except TimeoutError:
+            log.warning("http.run_unsettled", extra={"turn_id": self._turn.id})
+
+    def _tick(self) -> None:
+        """The end of the wait for content, then keep-alives, and the deadline of the send under way."""
+        now = self._loop.time()
+        if self._sending_since is not None:
+            due = self._sending_since + self._limits.send_deadline_s
+            if now >= due:
+                self.cut.now("client_stalled")
+                return
+        else:
+            due = self._last_sent + self._limits.keepalive_s
+            if now >= due:
+                self._hold_over = self._keepalive_due = True
+                self._notify()
+                due = now + self._limits.keepalive_s
+        self._timer = self._loop.call_at(due, self._tick)
+
+
+def _failed(error: ErrorInfo) -> Frame:
+    return Frame((TurnFailed(error),))

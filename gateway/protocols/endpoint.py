@@ -1,0 +1,115 @@
+"""The endpoint that all protocols share: authenticate, read, parse, run, deliver.
+
+A protocol package hands in its parser, its ClientProtocol and where its clients put their key. Endpoints that
+need more (loading a stored response, a WebSocket) use the same steps in their own order.
+"""
+
+from collections.abc import Callable, Sequence
+from urllib.parse import parse_qsl
+
+import msgspec
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway.access.keys import Principal
+from gateway.access.tiers import BEARER, Tiers, presented_keys
+from gateway.kernel.clock import Clock
+from gateway.kernel.errors import GatewayError, ModelNotFound
+from gateway.kernel.ids import new_turn_id
+from gateway.protocols.answers import ClientProtocol
+from gateway.protocols.bodies import TurnContext
+from gateway.protocols.delivery import deliver
+from gateway.protocols.http import ClientGone, EdgeLimits, Engine, Exchange, Refused
+from gateway.turn.events import error_info
+from gateway.turn.request import Turn
+
+
+class Edge(msgspec.Struct, frozen=True, kw_only=True):
+    """What endpoints work with; one for all of them."""
+
+    engine: Engine
+    tiers: Tiers
+    clock: Clock
+    limits: EdgeLimits
+
+
+TurnParser = Callable[[bytes, TurnContext], Turn]
+KeyReader = Callable[[Scope], Sequence[bytes]]
+
+
+def bearer_keys(scope: Scope) -> Sequence[bytes]:
+    return presented_keys(scope["headers"], BEARER)
+
+
+class TurnEndpoint:
+    def __init__(
+        self, edge: Edge, protocol: ClientProtocol, parse: TurnParser, keys: KeyReader = bearer_keys
+    ) -> None:
+        self._edge = edge
+        self._protocol = protocol
+        self._parse = parse
+        self._keys = keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange(scope, receive, send, self._edge.limits)
+        try:
+            principal = self._edge.tiers.client(self._keys(scope))
+            turn = self._parse(await exchange.read_body(), self._context(exchange, principal))
+            if not principal.may_use(turn.model):
+                raise ModelNotFound("This API key may not use that model", param="model")
+        except GatewayError as error:
+            await exchange.answer(self._protocol.error(error_info(error)))
+        except Refused as refused:
+            await exchange.refuse(self._protocol, refused)
+        except ClientGone:
+            pass
+        else:
+            await deliver(exchange, self._edge.engine.run_turn(turn), turn, self._protocol)
+
+    def _context(self, exchange: Exchange, principal: Principal) -> TurnContext:
+        now_ms = self._edge.clock.now_ms()
+        return TurnContext(
+            id=new_turn_id(now_ms),
+            created_at_ms=now_ms,
+            tenant=principal.tenant,
+            key_id=principal.key_id,
+            key_max_in_flight=principal.max_in_flight,
+            request_id=exchange.request_id,
+            resumable=bool(exchange.header(b"idempotency-key")),
+            path_params=exchange.scope.get("path_params", {}),
+            query=dict(parse_qsl(exchange.scope["query_string"].decode("latin-1"))),
+        )
+
+
+class Methods:
+    """One path, one application for each method; any other is 405 in the protocol's envelope."""
+
+    def __init__(self, protocol: ClientProtocol, **apps: ASGIApp) -> None:
+        self._protocol = protocol
+        self._apps = apps
+        if "GET" in apps:
+            self._apps.setdefault("HEAD", apps["GET"])
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._apps.get(scope["method"])
+        if app is not None:
+            await app(scope, receive, send)
+            return
+        refused = Refused(405, f"{scope['method']} is not allowed on {scope['path']}", "method_not_allowed")
+        allow = (b"allow", ", ".join(sorted(self._apps)).encode())
+        answer = self._protocol.error(refused.info, status=405)
+        await Exchange(scope, receive, send, EdgeLimits()).answer(answer, [allow])
+
+
+class UnknownPath:
+    """What answers where no route does: 404 in the envelope of the protocol whose prefix the path carries."""
+
+    def __init__(self, protocol_of: Callable[[str], ClientProtocol]) -> None:
+        self._protocol_of = protocol_of
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})
+            return
+        refused = Refused(404, f"Unknown path: {scope['method']} {scope['path']}", "unknown_url")
+        answer = self._protocol_of(scope["path"]).error(refused.info, status=404)
+        await Exchange(scope, receive, send, EdgeLimits()).answer(answer)

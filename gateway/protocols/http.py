@@ -1,0 +1,254 @@
+"""The shared HTTP edge: one request as ASGI gives it, and the engine as the edge sees it.
+
+Knows no protocol and no turn in detail; protocols/endpoint.py puts the pieces together, protocols/delivery.py
+brings a turn's answer to its client. Facts about the server (measured on Hypercorn 0.18): it announces ASGI
+2.1, so that only a pending `receive()` learns that a client has gone, and `send` raises nothing afterwards.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Iterable
+from types import TracebackType
+from typing import Protocol
+
+import msgspec
+from starlette.types import Receive, Scope, Send
+
+from gateway.kernel.errors import ErrorKind
+from gateway.protocols.answers import Answer, ClientProtocol, Headers
+from gateway.turn.events import ErrorInfo
+from gateway.turn.frame import Burst
+from gateway.turn.losses import Loss
+from gateway.turn.request import Turn
+
+log = logging.getLogger(__name__)
+
+LINGER_S = 20.0
+"""How long the rest of a refused body is taken and thrown away, and how long it may pause."""
+LINGER_SILENCE_S = 1.0
+MAX_LOSSES_BYTES = 1024
+"""Of the header that tells them; what does not fit is counted."""
+
+
+class TurnRun(Protocol):
+    """One turn under way."""
+
+    losses: list[Loss]
+    """Complete when the first burst has arrived."""
+
+    def __aiter__(self) -> AsyncIterator[Burst]:
+        """Bursts of frames, with a terminal event last. Raises GatewayError before the first frame only."""
+        ...
+
+    async def aclose(self) -> None:
+        """Stop the work if it still runs; of a resumable turn, the reading. Shielded and bounded inside."""
+        ...
+
+
+class Engine(Protocol):
+    def run_turn(self, turn: Turn) -> TurnRun: ...
+
+
+class EdgeLimits(msgspec.Struct, frozen=True, kw_only=True):
+    max_body_bytes: int = 128 * 1024 * 1024
+    body_silence_s: float = 60.0
+    """How long a client may pause while it sends its body."""
+    first_byte_hold_s: float = 5.0
+    """How long the headers of a stream wait for the first content."""
+    keepalive_s: float = 10.0
+    """The longest silence of a stream."""
+    send_deadline_s: float = 30.0
+    """How long a client may take to read what was sent."""
+
+
+class Refused(Exception):
+    """A request that HTTP itself has a status for; `status` overrules the protocol's table."""
+
+    def __init__(self, status: int, message: str, code: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.info = ErrorInfo(kind=ErrorKind.INVALID_REQUEST, message=message, code=code)
+
+
+class ClientGone(Exception):
+    """Nobody is there to read an answer."""
+
+
+class Exchange:
+    """One request and its answer."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, limits: EdgeLimits) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.send = send
+        self.limits = limits
+        self._body_read = False
+
+    @property
+    def request_id(self) -> str:
+        return str(self.scope.get("request_id", ""))
+
+    def header(self, name: bytes) -> bytes:
+        """The first header of that lower-case name, or nothing."""
+        for key, value in self.scope["headers"]:
+            if key == name:
+                return bytes(value)
+        return b""
+
+    async def read_body(self) -> bytes:
+        """Raises Refused for a body that is too large, too slow or encoded, and ClientGone."""
+        limit = self.limits.max_body_bytes
+        declared = self.header(b"content-length")
+        if declared.isdigit() and int(declared) > limit:
+            raise _too_large(limit)
+        encoding = self.header(b"content-encoding").lower()
+        if encoding not in (b"", b"identity"):
+            raise Refused(415, "Request bodies must not be compressed", "unsupported_content_encoding")
+        try:
+            return await self._read_chunks(limit)
+        except TimeoutError:
+            raise Refused(408, "The request body did not arrive in time", "request_timeout") from None
+
+    async def _read_chunks(self, limit: int) -> bytes:
+        loop = asyncio.get_running_loop()
+        chunks: list[bytes] = []
+        size = 0
+        async with asyncio.timeout(self.limits.body_silence_s) as deadline:
+            while True:
+                message = await self.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGone
+                chunk = message.get("body", b"")
+                size += len(chunk)
+                if size > limit:
+                    raise _too_large(limit)
+                chunks.append(chunk)
+                if not message.get("more_body", False):
+                    self._body_read = True
+                    return b"".join(chunks)
+                deadline.reschedule(loop.time() + self.limits.body_silence_s)
+
+    async def answer(self, answer: Answer, extra: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        """Send a whole answer. A client that does not read it in time is given up.
+
+        When the body was not read, its rest is taken and thrown away after the answer: a connection closed
+        before that is reset, and the client never sees why it was refused.
+        """
+        headers = [
+            (b"content-type", answer.content_type),
+            (b"content-length", b"%d" % len(answer.body)),
+            *answer.headers,
+            *extra,
+        ]
+        linger = self._has_unread_body()
+        if linger and self.scope["http_version"] == "1.1":
+            headers.append((b"connection", b"close"))
+        start = {"type": "http.response.start", "status": answer.status, "headers": headers}
+        body = {"type": "http.response.body", "body": answer.body, "more_body": linger}
+        try:
+            async with asyncio.timeout(self.limits.send_deadline_s):
+                await self.send(start)
+                await self.send(body)
+                if linger:
+                    await self._discard_body()
+                    await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+        except TimeoutError:
+            log.info("http.client_stalled", extra={"request_id": self.request_id})
+
+    def _has_unread_body(self) -> bool:
+        if self._body_read:
+            return False
+        if self.scope["http_version"] in ("1.0", "1.1"):
+            length = self.header(b"content-length")
+            return length not in (b"", b"0") or bool(self.header(b"transfer-encoding"))
+        return True  # HTTP/2 need not announce a body
+
+    async def _discard_body(self) -> None:
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + LINGER_S
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_SILENCE_S) as deadline:
+                while loop.time() < give_up:
+                    message = await self.receive()
+                    if message["type"] != "http.request" or not message.get("more_body", False):
+                        return
+                    deadline.reschedule(loop.time() + LINGER_SILENCE_S)
+
+    async def refuse(self, protocol: ClientProtocol, refused: Refused) -> None:
+        await self.answer(protocol.error(refused.info, status=refused.status))
+
+    def stream_headers(self) -> Headers:
+        """Keep every proxy on the way from holding, caching or rewriting the stream."""
+        headers = (
+            (b"content-type", b"text/event-stream; charset=utf-8"),
+            (b"cache-control", b"no-cache, no-transform"),
+            (b"x-accel-buffering", b"no"),
+        )
+        if self.scope["http_version"] == "1.1":
+            return (*headers, (b"connection", b"keep-alive"))
+        return headers
+
+
+def _too_large(limit: int) -> Refused:
+    return Refused(413, f"The request body is larger than {limit} bytes", "request_too_large")
+
+
+def losses_header(losses: Iterable[Loss]) -> Headers:
+    """`x-gateway-losses`, in printable ASCII and bounded; no header when nothing was lost."""
+    texts = [_ascii(str(loss)) for loss in dict.fromkeys(losses)]
+    if not texts:
+        return ()
+    kept: list[str] = []
+    size = 0
+    for text in texts:
+        size += len(text) + 2
+        if size > MAX_LOSSES_BYTES:
+            kept.append(f"and {len(texts) - len(kept)} more")
+            break
+        kept.append(text)
+    return ((b"x-gateway-losses", ", ".join(kept).encode("ascii")),)
+
+
+def _ascii(text: str) -> str:
+    return "".join(char if " " <= char <= "~" else "?" for char in text)
+
+
+class Cut:
+    """A block that another task may end early, because its client has gone or does not read.
+
+    Used by one task. After the block `reason` tells whether it was cut.
+    """
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+        self._timeout = asyncio.timeout(None)
+        self._inside = False
+
+    async def __aenter__(self) -> "Cut":
+        await self._timeout.__aenter__()
+        self._inside = True
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        self._inside = False
+        try:
+            await self._timeout.__aexit__(kind, error, trace)
+        except TimeoutError:
+            if self.reason is None:
+                raise
+            return True
+        return False
+
+    def now(self, reason: str) -> None:
+        if self._inside and self.reason is None:
+            self.reason = reason
+            self._timeout.reschedule(asyncio.get_running_loop().time())
+
+    async def when_gone(self, receive: Receive) -> None:
+        """To be run beside the block: cuts it when the client disconnects."""
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.now("client_gone")

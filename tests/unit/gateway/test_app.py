@@ -1,0 +1,95 @@
+from typing import Any
+
+import pytest
+
+from gateway.app import build_app
+from gateway.turn.request import Turn
+from tests.support.edge import Driver, FakeDeps, FakeEngine, call, chat, chat_body
+
+
+@pytest.mark.parametrize("path", ["/", "/v1", "/v1/nope", "/v1/chat/completions/", "/v2/chat/completions"])
+async def test_an_unknown_path_is_404_in_the_envelope(path: str) -> None:
+    reply = await call(build_app(FakeDeps()), "POST", path, body=b"{}")
+    assert reply.status == 404
+    assert reply.json == {
+        "error": {
+            "message": f"Unknown path: POST {path}",
+            "type": "invalid_request_error",
+            "param": None,
+            "code": "unknown_url",
+        }
+    }
+
+
+async def test_an_unknown_websocket_is_closed() -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    scope = {"type": "websocket", "path": "/nope", "headers": [], "http_version": "1.1", "root_path": ""}
+    await build_app(FakeDeps())(scope, receive, send)
+    assert [message["type"] for message in sent] == ["websocket.close"]
+
+
+@pytest.mark.parametrize("path", ["/nope", "/v1/models", "/v1/chat/completions"])
+async def test_every_answer_carries_the_request_id(path: str) -> None:
+    reply = await call(build_app(FakeDeps()), "GET", path, headers={"x-request-id": "abc"})
+    assert reply.headers["x-request-id"] == "abc"
+
+
+async def test_answers_ask_clients_to_leave_while_draining() -> None:
+    deps = FakeDeps()
+    deps.is_draining = True
+    assert (await chat(deps)).headers["connection"] == "close"
+    assert (await chat(deps, stream=True)).headers["connection"] == "close"
+
+
+async def test_a_defect_before_the_answer_is_500_in_the_envelope_and_raised() -> None:
+    class Broken(FakeEngine):
+        def run_turn(self, turn: Turn) -> Any:
+            raise RuntimeError("secret detail")
+
+    driver = Driver(
+        build_app(FakeDeps(Broken())),
+        "POST",
+        "/v1/chat/completions",
+        body=chat_body(),
+        headers={"x-request-id": "abc"},
+    )
+    with pytest.raises(RuntimeError):
+        await driver.run()
+    assert driver.reply.status == 500
+    assert driver.reply.json["error"]["code"] == "internal_error"
+    assert b"secret" not in driver.reply.body
+    assert driver.reply.headers["x-request-id"] == "abc"
+
+
+async def test_the_server_span_goes_around_everything() -> None:
+    class Instrumented(FakeDeps):
+        def instrument(self, app: Any) -> Any:
+            async def around(scope: Any, receive: Any, send: Any) -> None:
+                assert "request_id" not in scope
+                await app(scope, receive, send)
+                assert "request_id" in scope
+
+            return around
+
+    assert (await chat(Instrumented())).status == 200
+
+
+async def test_the_lifespan_is_answered() -> None:
+    sent: list[Any] = []
+    incoming = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    async def receive() -> Any:
+        return incoming.pop(0)
+
+    await build_app(FakeDeps())({"type": "lifespan", "state": {}}, receive, send)
+    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
