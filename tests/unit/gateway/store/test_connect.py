@@ -146,6 +146,15 @@ async def test_tls_options_reach_the_connection(url: str) -> None:
         assert made.check_hostname is False
 
 
+async def test_with_sentinels_tls_is_for_them_and_for_the_master() -> None:
+    async with connect("rediss+sentinel://127.0.0.1:1/main?ssl_ca_certs=/ca.pem") as redis:
+        assert isinstance(redis._make_connection(b""), SSLConnection)
+        assert redis._sentinel is not None
+        [sentinel] = redis._sentinel.sentinels
+        assert issubclass(sentinel.connection_pool.connection_class, SSLConnection)
+        assert sentinel.connection_pool.connection_kwargs["ssl_ca_certs"] == "/ca.pem"
+
+
 # ---- sentinels
 
 

@@ -332,6 +332,20 @@ async def test_a_server_that_always_hangs_up_is_not_hammered() -> None:
         assert server.connections <= 4
 
 
+async def test_a_hook_that_fails_costs_the_connection_and_not_the_link() -> None:
+    async with RespServer(lambda args: "OK") as server, link_to(server.port) as link:
+
+        def fail() -> None:
+            link.on_connect.clear()
+            raise LookupError("a defect")
+
+        link.on_connect.append(fail)
+        with pytest.raises(StoreUnavailable):
+            await link.call("PING")
+        await answers(link)
+        assert server.connections == 2
+
+
 # ---- refusals that tell of the server's state
 
 
