@@ -131,9 +131,10 @@ class _Stream:
             self._room.set_result(None)
         return frames
 
-    async def _wait(self) -> None:
+    def _news(self) -> "asyncio.Future[None]":
+        """Done at the next frame, at the end of the run, or when a keep-alive is due."""
         self._wake = self._loop.create_future()
-        await self._wake
+        return self._wake
 
     # -- writing ------------------------------------------------------------------------------------------
 
@@ -154,7 +155,7 @@ class _Stream:
 
     async def _write(self) -> None:
         while not (self._content or self._finished or self._hold_over):
-            await self._wait()
+            await self._news()
         frames = self._take()
         failure = self._error or early_failure(frames)
         if self._finished and not frames:
@@ -185,7 +186,7 @@ class _Stream:
                 last = False
                 data = encoder.keepalive()
             else:
-                await self._wait()
+                await self._news()
                 frames = self._take()
                 continue
             if last:
@@ -213,7 +214,7 @@ class _Stream:
         try:
             async with asyncio.timeout(SETTLE_S):
                 while not self._finished:
-                    await self._wait()
+                    await self._news()
         except TimeoutError:
             log.warning("http.run_unsettled", extra={"turn_id": self._turn.id})
 
