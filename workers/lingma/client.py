@@ -64,6 +64,8 @@ class LingmaClient:
         self._failures = 0
         self._last_problem = "not started"
         self._models_at: float | None = None
+        self.settled = asyncio.Event()
+        """It has come up and been asked what it is, or has failed to come up once."""
         self._ready = asyncio.Event()
         self._lost = asyncio.Event()
         self._wake = asyncio.Event()
@@ -126,6 +128,7 @@ class LingmaClient:
             self._refresh_due.clear()
             if self.ready:
                 await self._refresh()
+                self.settled.set()
 
     def wake(self) -> None:
         """Try again now instead of waiting out the pause."""
@@ -191,6 +194,7 @@ class LingmaClient:
         if self.state is ClientState.CLOSED:
             return
         self._ready.clear()
+        self.settled.set()
         self._last_problem = problem
         recovering = self._was_ready and self._failures < FAILURES_UNTIL_FAILED
         self.state = ClientState.RECONNECTING if recovering else ClientState.FAILED

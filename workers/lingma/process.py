@@ -58,13 +58,15 @@ class LingmaProcess:
         if self._child is not None:
             await self.stop()
         await self._clear_the_place()
+        port = 0
         try:
             self._spawn()
             await self._drain_output()
-            return await self._wait_for_port()
-        except BaseException:
-            await shielded(self.stop(), within_s=self._config.stop_grace_s + KILL_TIMEOUT_S + 1)
-            raise
+            port = await self._wait_for_port()
+        finally:
+            if not port:
+                await shielded(self.stop(), within_s=self._config.stop_grace_s + KILL_TIMEOUT_S + 1)
+        return port
 
     async def stop(self) -> None:
         """SIGTERM to the group, SIGKILL after the grace. Nothing of it is left when this returns."""
