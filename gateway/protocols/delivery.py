@@ -59,7 +59,7 @@ async def _deliver_whole(exchange: Exchange, run: TurnRun, turn: Turn, protocol:
         except GatewayError as error:
             failure = error_info(error)
     if cut.reason is not None:
-        log_cut(cut, turn)
+        _log_cut(cut, turn)
         return
     result = fold.result()
     failure = failure or failure_of(result)
@@ -67,9 +67,11 @@ async def _deliver_whole(exchange: Exchange, run: TurnRun, turn: Turn, protocol:
     await exchange.answer(answer, _turn_headers(turn, run))
 
 
-def log_cut(cut: Cut, turn: Turn) -> None:
-    event = "http.client_stalled" if cut.reason == "client_stalled" else "http.client_gone"
-    log.info(event, extra={"turn_id": turn.id, "request_id": turn.request_id})
+def _log_cut(cut: Cut, turn: Turn) -> None:
+    if cut.reason == "client_stalled":
+        log.info("http.client_stalled", extra={"turn_id": turn.id, "request_id": turn.request_id})
+    else:
+        log.info("http.client_gone", extra={"turn_id": turn.id, "request_id": turn.request_id})
 
 
 def _turn_headers(turn: Turn, run: TurnRun) -> tuple[tuple[bytes, bytes], ...]:
@@ -151,7 +153,7 @@ class _Stream:
         if self._ended:
             await self._settle()
         else:
-            log_cut(self.cut, self._turn)
+            _log_cut(self.cut, self._turn)
 
     async def _write(self) -> None:
         while not (self._content or self._finished or self._hold_over):
