@@ -10,12 +10,11 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias
 
-from gateway.store.kv import KVClient, KVSetOptions
-
 from gateway.jobs.messages import Admin
 from gateway.kernel import json
 from gateway.kernel.errors import ErrorKind, GatewayError, StoreUnavailable
 from gateway.kernel.json import Json, JsonObject
+from gateway.store.kv import KVClient, KVSetOptions
 
 log = logging.getLogger(__name__)
 
@@ -23,11 +22,11 @@ REPLY_TTL_S = 60
 ACTION_LIMIT_S = 50.0
 MAX_AT_ONCE = 8
 
-Action: TypeAlias = Callable[[Admin], Awaitable[JsonObject]]
+Action: TypeAlias = Callable[[Admin], Awaitable[Json]]
 
 
 class AdminDesk:
-    """Replies are JSON: `{"ok": true, "result": {...}}` or `{"ok": false, "error": {"kind", "message"}}`."""
+    """Replies are JSON: `{"ok": true, "result": ...}` or `{"ok": false, "error": {"kind", "message"}}`."""
 
     def __init__(self, kv: KVClient, actions: Mapping[str, Action]) -> None:
         self._kv = kv

@@ -11,11 +11,11 @@ import logging
 from collections.abc import Callable
 
 import msgspec
-from gateway.store.kv import KVSetOptions
 
 from gateway.jobs.codec import decode_record, encode_record
-from gateway.jobs.messages import WorkerRecord
+from gateway.jobs.messages import InstanceRecord, WorkerRecord
 from gateway.kernel.errors import StoreUnavailable
+from gateway.store.kv import KVSetOptions
 from gateway.store.streams import Streams
 from gateway.store.turnlog import TurnLog
 from workers.ports import Pool
@@ -29,6 +29,7 @@ COMMANDS_TTL_S = 3600.0
 SLOT_RENEW_S = 2.0
 SLOT_TTL_S = 10.0
 READERS_S = 1.0
+LOOK_S = 0.25
 RETRY_S = 0.25
 """Between two beats while the store is away."""
 SOFTWARE = importlib.metadata.version("lingma-gateway")
@@ -52,12 +53,19 @@ class Heartbeat:
         self._draining = draining
         self._on_replaced = on_replaced
         self._changed = asyncio.Event()
+        self._current = asyncio.Event()
         self.store_ok = False
         """Whether the last beat was written."""
 
     def announce(self) -> None:
         """The record has changed: write it now instead of at the next beat."""
+        self._current.clear()
         self._changed.set()
+
+    async def written(self) -> None:
+        """Wait until the record says what is so now."""
+        self.announce()
+        await self._current.wait()
 
     def record(self) -> WorkerRecord:
         runner = self._runner
@@ -67,11 +75,12 @@ class Heartbeat:
             software=SOFTWARE,
             draining=self._draining(),
             beat_at_ms=runner.clock.now_ms(),
-            instances=[
-                msgspec.structs.replace(one, in_flight=runner.in_flight(one.name))
-                for one in self._pool.snapshot()
-            ],
+            instances=self.instances(),
         )
+
+    def instances(self) -> list[InstanceRecord]:
+        in_flight = self._runner.in_flight
+        return [msgspec.structs.replace(one, in_flight=in_flight(one.name)) for one in self._pool.snapshot()]
 
     # -- the worker's record ------------------------------------------------------------------------------
 
@@ -83,13 +92,28 @@ class Heartbeat:
                 await self._write()
             except StoreUnavailable:
                 self._note_store(False)
+                await self._pause(RETRY_S)
             else:
                 self._note_store(True)
+                if not self._changed.is_set():
+                    self._current.set()
+                await self._pause(BEAT_S)
+
+    async def _pause(self, within_s: float) -> None:
+        """Until a change. Instances come and go on their own: they are looked at every LOOK_S."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + within_s
+        shown = self._readiness()
+        while (left := until - loop.time()) > 0 and self._readiness() == shown:
             try:
-                async with asyncio.timeout(BEAT_S if self.store_ok else RETRY_S):
+                async with asyncio.timeout(min(left, LOOK_S)):
                     await self._changed.wait()
+                    return
             except TimeoutError:
-                pass
+                continue
+
+    def _readiness(self) -> list[tuple[bool, str]]:
+        return [(one.ready, one.login) for one in self._pool.snapshot()]
 
     def _note_store(self, ok: bool) -> None:
         if ok is not self.store_ok:

@@ -4,6 +4,7 @@ workers/lingma/ implements it (and names the errors); tests have small fakes.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from gateway.jobs.messages import InstanceRecord
@@ -67,3 +68,13 @@ class Pool(Protocol):
     def get(self, name: str) -> Instance | None: ...
 
     def snapshot(self) -> Sequence[InstanceRecord]: ...
+
+
+class ManagedPool(Pool, Protocol):
+    def running(self) -> AbstractAsyncContextManager[object]:
+        """Keep the instances up for the length of a block; a start that fails is tried again."""
+        ...
+
+    async def wait_started(self, within_s: float) -> None:
+        """Wait until every instance can take work or has failed to come up once, at most within_s."""
+        ...

@@ -53,12 +53,20 @@ class Runner:
     stats: WorkerStats
     runs: "dict[tuple[str, int], Run]" = field(default_factory=dict)
     """By turn and attempt."""
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the last run has ended."""
 
     def open(self, envelope: Envelope, submit: Submit, instance: Instance) -> "Run":
         """Register a run; until it has ended, in_flight() counts it and a repeated Submit meets it."""
         run = Run(self, envelope, submit, instance)
         self.runs[envelope.turn_id, envelope.attempt] = run
+        self.idle.clear()
         return run
+
+    def close(self, run: "Run") -> None:
+        self.runs.pop((run.turn_id, run.attempt), None)
+        if not self.runs:
+            self.idle.set()
 
     async def decline(self, envelope: Envelope, reason: str) -> None:
         """Say that this worker does not take an attempt. Raises StoreUnavailable."""
@@ -160,7 +168,7 @@ class Run:
                 await self._finish(await self._answer())
         finally:
             self.holds_slot = False
-            self._runner.runs.pop((self.turn_id, self.attempt), None)
+            self._runner.close(self)
             await self._outbox.aclose()
 
     async def fail(self) -> None:

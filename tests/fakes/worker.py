@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Literal
 
 from gateway.jobs.codec import decode_reply, encode
@@ -144,6 +144,19 @@ class FakeInstance:
 class FakePool:
     def __init__(self, *instances: FakeInstance) -> None:
         self.instances = instances or (FakeInstance(),)
+        self.events: list[str] = []
+        """started and stopped, in this order."""
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        self.events.append("started")
+        try:
+            yield
+        finally:
+            self.events.append("stopped")
+
+    async def wait_started(self, within_s: float) -> None:
+        """They are up at once."""
 
     def get(self, name: str) -> FakeInstance | None:
         return next((one for one in self.instances if one.name == name), None)

@@ -1,0 +1,308 @@
+"""A worker as a whole: pool of instances, consumer, heartbeat, health endpoint, and their order.
+
+Start: health, instances, then, once the store answers, the epoch, the record and the commands. Stop: decline
+what is new, let turns end, cancel the rest with a reason so that clients get a legal end, stop the instances,
+take the record away. Used by standalone.py for `work` and by embedded.py for `up`.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from gateway.jobs.messages import Admin
+from gateway.kernel.aio import Tasks, background, shielded, supervise
+from gateway.kernel.clock import Clock, SystemClock
+from gateway.kernel.errors import GatewayError, StoreUnavailable
+from gateway.kernel.json import Json, JsonObject
+from gateway.store.backends import Stores
+from workers.admin import Action, AdminDesk
+from workers.consumer import Consumer
+from workers.health import HealthServer, HealthView
+from workers.heartbeat import Heartbeat
+from workers.ports import ManagedPool
+from workers.publisher import Publisher
+from workers.recovery import clear_up, next_epoch
+from workers.runner import Runner
+from workers.settings import WorkerSettings
+from workers.stats import WorkerStats
+from workers.watch import Limits
+
+log = logging.getLogger(__name__)
+
+FIRST_START_HOLD_S = 5.0
+"""How long commands wait for instances at start: what an earlier incarnation left should find them ready."""
+CANCEL_WAIT_S = 3.0
+LEAVE_S = 2.0
+RETRY_S = 0.5
+PREPARE_MIN_S = 5.0
+PREPARE_MAX_S = 300.0
+POLL_S = 0.05
+
+
+class _Parts:
+    """What exists once the epoch is known."""
+
+    def __init__(self, runner: Runner, heartbeat: Heartbeat, consumer: Consumer) -> None:
+        self.runner = runner
+        self.heartbeat = heartbeat
+        self.consumer = consumer
+
+
+class Worker:
+    """`async with worker.running():` for as long as it shall work; leaving the block drains it."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        stores: Stores,
+        pool: ManagedPool,
+        *,
+        prepare: Callable[[], Awaitable[None]] | None = None,
+        actions: dict[str, Action] | None = None,
+        clock: Clock | None = None,
+        health: bool = True,
+    ) -> None:
+        """`prepare` is done before the instances start; `actions` answer operators' questions."""
+        self.settings = settings
+        self.stats = WorkerStats()
+        self.draining = False
+        self.health_port = 0
+        self.leaving = asyncio.Event()
+        """The worker wants to end by itself: another process has taken its name."""
+        self._stores = stores
+        self._pool = pool
+        self._prepare = prepare
+        self._actions = {**(actions or {}), "undrain": self._undrain}
+        self._clock = clock or SystemClock()
+        self._health = health
+        self._tasks = Tasks()
+        self._parts: _Parts | None = None
+        self._started = asyncio.Event()
+        self._hurry = asyncio.Event()
+
+    # -- life ---------------------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator["Worker"]:
+        """Raises OSError when the address of the health endpoint is taken."""
+        async with contextlib.AsyncExitStack() as stack:
+            if self._health:
+                server = HealthServer(self._view(), host=self.settings.host, port=self.settings.port)
+                self.health_port = await stack.enter_async_context(server.serving())
+            stack.push_async_callback(self._leave)
+            stack.push_async_callback(self._tasks.aclose)
+            await stack.enter_async_context(background(supervise("worker.serve", self._serve)))
+            try:
+                yield self
+            finally:
+                limit_s = self.settings.drain_deadline_s + CANCEL_WAIT_S + 1.0
+                await shielded(self.drain(), within_s=limit_s)
+
+    async def started(self, within_s: float = 60.0) -> bool:
+        """Wait until commands are read and the record says what the instances can take; False in vain."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._started.wait()
+        return self._started.is_set()
+
+    def begin_drain(self) -> None:
+        """Decline what is new from now on. Idempotent."""
+        self._set_draining(True)
+
+    async def drain(self) -> None:
+        """Let running turns end, cancel those that go on beyond the deadline, wait until they have."""
+        self.begin_drain()
+        if self._parts is None:
+            return
+        runner = self._parts.runner
+        log.info("worker.draining", extra={"in_flight": len(runner.runs)})
+        await self._idle(runner, self.settings.drain_deadline_s, self._hurry)
+        for run in list(runner.runs.values()):
+            run.stop("drain")
+        await self._idle(runner, CANCEL_WAIT_S)
+        log.info("worker.drained", extra={"in_flight": len(runner.runs)})
+
+    def hurry(self) -> None:
+        """Cut the drain short: running turns are cancelled now."""
+        self._hurry.set()
+
+    async def _idle(self, runner: Runner, within_s: float, unless: asyncio.Event | None = None) -> None:
+        """Wait until nothing runs, the time is up or the event is set."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + within_s
+        while runner.runs and loop.time() < until and not (unless is not None and unless.is_set()):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL_S):
+                    await runner.idle.wait()
+
+    async def _leave(self) -> None:
+        if self._parts is None:
+            return
+        try:
+            async with asyncio.timeout(LEAVE_S):
+                await self._parts.heartbeat.remove()
+        except (TimeoutError, StoreUnavailable):
+            log.info("worker.record_left_to_expire")
+
+    # -- work ---------------------------------------------------------------------------------------------
+
+    async def _serve(self) -> None:
+        """The instances, and for as long as they are kept up the work. Until cancelled."""
+        await self._make_ready()
+        async with self._pool.running():
+            await self._work()
+
+    async def _make_ready(self) -> None:
+        """Prepare what the instances need. Nothing works without it: it is tried until it does."""
+        pause = PREPARE_MIN_S
+        while self._prepare is not None:
+            try:
+                await self._prepare()
+            except GatewayError as error:
+                log.error("worker.not_prepared", extra={"problem": error.message, "again_in_s": pause})
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, PREPARE_MAX_S)
+            else:
+                return
+
+    async def _work(self) -> None:
+        """Everything that needs the store. Until cancelled."""
+        epoch = await self._take_over()
+        parts = self._parts = self._assemble(epoch)
+        parts.consumer.draining = self.draining
+        heartbeat = parts.heartbeat
+        log.info("worker.started", extra={"worker": self.settings.worker_id, "epoch": epoch})
+        async with background(
+            self._supervised("heartbeat.beat", heartbeat.beat),
+            self._supervised("heartbeat.slots", heartbeat.keep_slots),
+            self._supervised("heartbeat.readers", heartbeat.watch_readers),
+        ):
+            await self._pool.wait_started(FIRST_START_HOLD_S)
+            heartbeat.announce()
+            async with background(self._supervised("consumer", parts.consumer.run)):
+                await self._pool.wait_started(self.settings.lingma_startup_timeout_s)
+                await heartbeat.written()
+                self._started.set()
+                await asyncio.Event().wait()
+
+    async def _take_over(self) -> int:
+        """The epoch of this incarnation; what the one before left running is ended. Waits for the store."""
+        indexes = [one.index for one in self._pool.snapshot()]
+        while True:
+            try:
+                epoch = await next_epoch(self._stores, self.settings.worker_id, self._clock)
+                await clear_up(self._stores, self.settings.worker_id, epoch, indexes)
+            except StoreUnavailable:
+                log.warning("worker.waits_for_store")
+            else:
+                return epoch
+            await asyncio.sleep(RETRY_S)
+
+    def _assemble(self, epoch: int) -> _Parts:
+        stores, settings = self._stores, self.settings
+        runner = Runner(
+            worker=settings.worker_id,
+            publisher=Publisher(
+                stores.turns, epoch=epoch, clock=self._clock, stats=self.stats, tasks=self._tasks
+            ),
+            leases=stores.leases,
+            kv=stores.kv,
+            keys=stores.keys,
+            clock=self._clock,
+            limits=Limits(
+                first_event_s=settings.lingma_first_event_timeout_s,
+                idle_s=settings.lingma_idle_timeout_s,
+                total_s=settings.lingma_stream_timeout_s,
+            ),
+            stats=self.stats,
+        )
+        heartbeat = Heartbeat(
+            runner=runner,
+            pool=self._pool,
+            streams=stores.streams,
+            turns=stores.turns,
+            draining=lambda: self.draining,
+            on_replaced=self._replaced,
+        )
+        consumer = Consumer(
+            runner=runner,
+            pool=self._pool,
+            streams=stores.streams,
+            dead_letters=stores.dead,
+            admin=AdminDesk(stores.kv, self._actions),
+            tasks=self._tasks,
+            on_drain=self.begin_drain,
+        )
+        return _Parts(runner, heartbeat, consumer)
+
+    async def _supervised(self, name: str, body: Callable[[], Awaitable[None]]) -> None:
+        def count() -> None:
+            self.stats.loop_restarts[name] += 1
+
+        await supervise(name, body, on_restart=count)
+
+    def _replaced(self) -> None:
+        """A younger process has our name: it gets the commands, and our turns are fenced one by one."""
+        self.begin_drain()
+        self.leaving.set()
+
+    def _set_draining(self, draining: bool) -> None:
+        if draining is self.draining:
+            return
+        self.draining = draining
+        if self._parts is not None:
+            self._parts.consumer.draining = draining
+            self._parts.heartbeat.announce()
+
+    async def _undrain(self, command: Admin) -> Json:
+        self._set_draining(False)
+        return {"draining": False}
+
+    # -- what it says of itself ---------------------------------------------------------------------------
+
+    def _view(self) -> HealthView:
+        return HealthView(ready=self._ready, document=self._document, metrics=self._metrics)
+
+    def _ready(self) -> bool:
+        parts = self._parts
+        return (
+            parts is not None
+            and parts.heartbeat.store_ok
+            and not self.draining
+            and any(one.ready for one in self._pool.snapshot())
+        )
+
+    def _document(self) -> JsonObject:
+        parts = self._parts
+        instances = parts.heartbeat.instances() if parts is not None else self._pool.snapshot()
+        return {
+            "ok": any(one.ready for one in instances),
+            "worker": self.settings.worker_id,
+            "epoch": parts.runner.publisher.epoch if parts is not None else 0,
+            "draining": self.draining,
+            "store_ok": parts is not None and parts.heartbeat.store_ok,
+            "in_flight": len(parts.runner.runs) if parts is not None else 0,
+            "pool_size": len(instances),
+            "pool_ready": sum(one.ready for one in instances),
+            "instances": [
+                {
+                    "name": one.name,
+                    "idx": one.index,
+                    "state": one.state,
+                    "ready": one.ready,
+                    "login": one.login,
+                    "in_flight": one.in_flight,
+                    "capacity": one.capacity,
+                    "restarts": one.restarts,
+                    "pid": one.pid,
+                }
+                for one in instances
+            ],
+        }
+
+    def _metrics(self) -> str:
+        parts = self._parts
+        instances = parts.heartbeat.instances() if parts is not None else self._pool.snapshot()
+        in_flight = len(parts.runner.runs) if parts is not None else 0
+        return self.stats.prometheus(in_flight=in_flight, draining=self.draining, instances=instances)
