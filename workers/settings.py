@@ -202,6 +202,12 @@ class WorkerSettings(BaseModel):
     lingma_vsix_url: str = _named(
         "LINGMA_VSIX_URL", "", "Package to download with `vsix`, and when the marketplace fails. URL."
     )
+    lingma_sha256: str = _named(
+        "LINGMA_SHA256",
+        "",
+        "SHA-256 that the binary must have. Hex digits; empty: any.",
+        pattern="^([0-9a-fA-F]{64})?$",
+    )
     lingma_bootstrap_always: Flag = _named(
         "LINGMA_BOOTSTRAP_ALWAYS", True, "Look for a newer binary at every start. Boolean."
     )
