@@ -28,7 +28,7 @@ run: $(RUN_STAMP) ## Serve on http://127.0.0.1:8317 with the bundled Lingma simu
 test: test-unit test-contract test-conformance test-e2e ## Run every test (installs what it needs, a Redis server included)
 
 .PHONY: test-unit
-test-unit: $(DEV_STAMP) ## Unit and property tests
+test-unit: $(DEV_STAMP) redis-server ## Unit and property tests
 	$(PYTEST) tests/unit -n $(WORKERS)
 
 .PHONY: test-contract
