@@ -301,12 +301,12 @@ async def test_silence_is_filled_with_keep_alives() -> None:
 async def test_what_is_said_puts_the_next_keep_alive_off() -> None:
     async def chatty(_: Turn) -> AsyncIterator[Burst]:
         yield burst(STARTED, OPENED)
-        for _ in range(20):
+        for _ in range(60):
             await asyncio.sleep(0.01)
             yield burst(TextDelta(0, "a"))
         yield burst(*text_events("a")[-2:])
 
-    limits = EdgeLimits(first_byte_hold_s=0.01, keepalive_s=0.15)
+    limits = EdgeLimits(first_byte_hold_s=0.01, keepalive_s=0.5)
     reply = await chat(FakeDeps(FakeEngine(chatty), limits=limits), stream=True)
     assert KEEPALIVE not in reply.body
 

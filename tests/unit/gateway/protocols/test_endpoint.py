@@ -1,12 +1,18 @@
+import asyncio
 from typing import Any
 
+import httpx2
 import pytest
 
 from gateway.access.keys import ApiKey, KeyRing
 from gateway.access.tiers import Tiers
 from gateway.app import build_app
+from gateway.kernel.clock import FakeClock
+from gateway.protocols.chat.parse import parse_chat
+from gateway.protocols.chat.routes import CHAT
+from gateway.protocols.endpoint import Edge, TurnEndpoint
 from gateway.protocols.http import EdgeLimits
-from tests.support.edge import Driver, FakeDeps, Reply, call, chat_body
+from tests.support.edge import Driver, FakeDeps, FakeEngine, Reply, call, chat_body, serving
 
 PATH = "/v1/chat/completions"
 
@@ -118,6 +124,26 @@ async def test_a_client_that_leaves_while_it_sends_gets_nothing() -> None:
     assert deps.engine.turns == []
 
 
+async def test_on_http2_refused_bodies_do_not_hurt_their_neighbours() -> None:
+    """One connection carries the requests of many clients when it comes from an ingress."""
+    deps = FakeDeps(keys="good", limits=EdgeLimits(max_body_bytes=1000))
+    large = chat_body(user="x" * 1_000_000)
+    good = {"authorization": "Bearer good"}
+    async with (
+        serving(build_app(deps)) as url,
+        httpx2.AsyncClient(base_url=url, http1=False, http2=True, timeout=10) as client,
+    ):
+        replies = await asyncio.gather(
+            client.post(PATH, content=large, headers=good),
+            client.post(PATH, content=large),
+            client.post("/nope", content=large),
+            client.post(PATH, content=chat_body(), headers=good),
+            client.get("/v1/models", headers=good),
+        )
+    assert [reply.status_code for reply in replies] == [413, 401, 404, 200, 200]
+    assert {reply.http_version for reply in replies} == {"HTTP/2"}
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"])
 async def test_other_methods_are_405_and_told_what_is_allowed(method: str) -> None:
     reply = await call(build_app(FakeDeps()), method, PATH)
@@ -132,12 +158,6 @@ async def test_head_is_allowed_where_get_is() -> None:
 
 
 async def test_query_and_path_reach_the_parser() -> None:
-    from gateway.kernel.clock import FakeClock
-    from gateway.protocols.chat.parse import parse_chat
-    from gateway.protocols.chat.routes import CHAT
-    from gateway.protocols.endpoint import Edge, TurnEndpoint
-    from tests.support.edge import FakeEngine
-
     seen: list[Any] = []
 
     def parse(body: bytes, context: Any) -> Any:
