@@ -93,13 +93,21 @@ class SseSplitter:
         if self._first:
             self._first = False
             block = raw.removeprefix(_BOM)
-        # Nearly every event of every upstream is one data line.
-        if not self._has_cr and block.startswith(b"data: ") and block.find(b"\n") == len(block) - 2:
-            return SseEvent(raw, block[6:-2])
-        return parse_block(block, raw)
+        return (None if self._has_cr else _plain(block, raw)) or parse_block(block, raw)
 
     def _too_large(self) -> UpstreamProtocol:
         return UpstreamProtocol(f"the upstream sent an event of more than {self._max} bytes")
+
+
+def _plain(block: bytes, raw: bytes) -> SseEvent | None:
+    """The two forms that nearly every event of every upstream has: one data line, perhaps named before."""
+    name, start = None, 0
+    if block.startswith(b"event: "):
+        start = block.find(b"\n") + 1
+        name = block[7 : start - 1].decode("utf-8", "replace")
+    if block.startswith(b"data: ", start) and block.find(b"\n", start) == len(block) - 2:
+        return SseEvent(raw, block[start + 6 : -2], name)
+    return None
 
 
 def parse_block(block: bytes, raw: bytes | None = None) -> SseEvent:
