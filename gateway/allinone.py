@@ -37,7 +37,7 @@ async def run_up(settings: GatewaySettings, environ: Mapping[str, str]) -> int:
             deps = await stack.enter_async_context(
                 open_deps(_quick(settings, environ), stores=stores, bare_names=True)
             )
-            await worker.started()
+            await worker.started(worker_settings.lingma_startup_timeout_s)
             await deps.directory.refresh()
             _banner(
                 settings,
