@@ -267,19 +267,19 @@ class ToolSettings(Section):
     mode: Annotated[Literal["auto", "forward", "emulate", "off"], BeforeValidator(_lower)] | None = _setting(
         "TOOL_MODE",
         None,
-        "How tools are offered. forward: in the payload; emulate: taught in the prompt; auto: both; off. "
-        "Unset: auto, or off when TOOL_FORWARD_ENABLED is false.",
+        "How tools are offered. auto, forward: in the payload; off: not at all; emulate: to be taught in the "
+        "prompt, today as off. Unset: auto, or off when TOOL_FORWARD_ENABLED is false.",
     )
     roundtrip: Annotated[Literal["stop", "approve", "reject"], BeforeValidator(_lower)] | None = _setting(
         "TOOL_ROUNDTRIP",
         None,
         "What happens to a native tool call. stop: the client runs it; approve: it is acknowledged; reject. "
-        "Unset: stop when the client sent tools, else approve.",
+        "Unset: stop when the client sent tools, else approve. No effect yet.",
     )
     native_events: Annotated[Literal["all", "offered"], BeforeValidator(_lower)] = _setting(
         "TOOL_NATIVE_EVENTS",
         "all",
-        "Native calls shown to a client that offered no tools. all, or offered: none of them.",
+        "Native calls shown to a client that offered no tools. all, or offered: none of them. No effect yet.",
     )
 
     @property
@@ -296,12 +296,12 @@ class TurnSettings(Section):
         "TURN_TIMEOUT_S", 600.0, "Limit of one turn from its start, waiting included. Seconds.", gt=0
     )
     retention_s: Seconds = _setting(
-        "TURN_RETENTION_S", 60.0, "How long the frames of an ended turn are kept. Seconds."
+        "TURN_RETENTION_S", 60.0, "How long the frames of an ended turn are kept. Seconds. No effect yet."
     )
     retention_resumable_s: Seconds = _setting(
         "TURN_RETENTION_RESUMABLE_S",
         900.0,
-        "The same for a turn that asked to be resumable (background, Idempotency-Key). Seconds.",
+        "The same for a turn that asked to be resumable. Seconds. No effect yet.",
     )
 
 
@@ -323,7 +323,7 @@ class StoreSettings(Section):
     replay_isolation: Annotated[Literal["tenant", "shared"], BeforeValidator(_lower)] = _setting(
         "REPLAY_ISOLATION",
         "tenant",
-        "Who shares replayed reasoning. tenant; shared: everybody, for a fleet mixed with HOME nodes.",
+        "Who shares replayed reasoning. tenant, or shared with everybody, HOME nodes too. No effect yet.",
     )
 
 

@@ -27,7 +27,8 @@ from gateway.telemetry.metrics import render_reference
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_SESSION_METRICS = ("size", "hit_total", "miss_total", "evict_total", "expire_total", "invalidate_total")
+GUARD_METRICS = ("in_flight", "queued", "accepted_total", "rejected_total", "max_in_flight")
+SESSION_METRICS = ("size", "hit_total", "miss_total", "evict_total", "expire_total", "invalidate_total")
 
 _STATUS = {
     ErrorKind.INVALID_REQUEST: 400,
@@ -95,13 +96,10 @@ class _Pages:
     async def metrics(self, request: Request) -> Response:
         ports = self._ports
         ports.tiers.metrics(presented_keys(request.scope["headers"], BEARER))
-        figures = {
-            **views.concurrency(ports.admission),
-            "max_in_flight": max(0, ports.admission.max_in_flight),
-            **ports.chat.counters(),
-        }
+        guard = {**views.concurrency(ports.admission), "max_in_flight": max(0, ports.admission.max_in_flight)}
+        figures = {**{name: guard[name] for name in GUARD_METRICS}, **ports.chat.counters()}
         sessions = await self._session_stats()
-        cache = {name: int(sessions[name]) for name in _SESSION_METRICS if name in sessions}
+        cache = {name: int(sessions[name]) for name in SESSION_METRICS if name in sessions}
         block = render_reference(figures, ports.pool.instances(), cache)
         return Response(ports.instruments() + block, headers={"content-type": METRICS_TYPE})
 

@@ -1,14 +1,12 @@
 """Log records as JSON lines on stderr, or as readable lines where stderr is a terminal.
 
 Our code logs with the standard library: the message is the name of an event, `area.verb`, and its fields are
-in `extra`. structlog formats the records, those of Hypercorn, redis and warnings included. What is bound here
-(request id, turn id) is in every record of the same task; the trace id is, too, while a span is open.
+in `extra`. structlog formats the records, those of Hypercorn, redis and warnings included. What is bound with
+structlog.contextvars (a request's id) is in every record of its task, and the trace id while a span is open.
 """
 
-import contextlib
 import logging
 import sys
-from collections.abc import Iterator
 from typing import Any, TextIO
 
 import structlog
@@ -70,18 +68,6 @@ def formatter(*, readable: bool) -> logging.Formatter:
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=common, processors=[*last, console] if readable else [*last, _order, _render]
     )
-
-
-def bind(**fields: str) -> None:
-    """Put fields into every record of the current task and of tasks it starts from now on."""
-    structlog.contextvars.bind_contextvars(**fields)
-
-
-@contextlib.contextmanager
-def bound(**fields: str) -> Iterator[None]:
-    """The same for the length of a block."""
-    with structlog.contextvars.bound_contextvars(**fields):
-        yield
 
 
 def _add_trace_id(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:

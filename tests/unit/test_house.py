@@ -40,8 +40,17 @@ TESTED_ELSEWHERE = {
     "gateway/sessions/store.py": "tests/contract/test_sessions.py",
     "gateway/sessions/store_memory.py": "tests/contract/test_sessions.py",
     "gateway/sessions/store_redis.py": "tests/contract/test_sessions.py",
+    "gateway/__main__.py": "tests/e2e/test_command.py",
+    "gateway/allinone.py": "tests/e2e/test_command.py",
+    "gateway/cli.py": "tests/e2e/test_command.py",
+    "gateway/serving.py": "tests/e2e/test_command.py",
+    "gateway/container.py": "tests/e2e/test_conversations.py",
+    "workers/__main__.py": "tests/e2e/test_faults.py",
+    "workers/embedded.py": "tests/e2e/test_command.py",
 }
-"""Ports and their implementations: one contract suite for all of a kind."""
+"""Ports and their implementations have one contract suite for all of a kind; composition roots are tested as
+processes.
+"""
 
 NO_TEST_OF_ITS_OWN = {
     "gateway/turn/items.py": "data without behaviour",
@@ -49,6 +58,9 @@ NO_TEST_OF_ITS_OWN = {
     "gateway/turn/ports.py": "protocols without behaviour",
     "gateway/turn/request.py": "data without behaviour",
     "gateway/jobs/messages.py": "data without behaviour; test_codec.py puts every message on the wire",
+    "workers/bootstrap/errors.py": "names without behaviour",
+    "workers/lingma/config.py": "data without behaviour",
+    "workers/lingma/errors.py": "names without behaviour",
     "workers/ports.py": "protocols without behaviour",
 }
 
@@ -65,12 +77,20 @@ BROAD_EXCEPTS = {
 }
 
 LONG_MODULES: dict[str, str] = {}
-LONG_FUNCTIONS: dict[str, str] = {}
+LONG_FUNCTIONS: dict[str, str] = {
+    "gateway/container.py:open_deps": "one list of what a replica is made of, in order, without a branch",
+}
 MODULE_LINES = 400
 FUNCTION_LINES = 60
 
-NOT_READ_YET: dict[str, str] = {}
-"""Settings that are accepted before the part that reads them is there."""
+NOT_READ_YET = {
+    "TOOL_ROUNDTRIP": "native tool calls are not surfaced yet",
+    "TOOL_NATIVE_EVENTS": "native tool calls are not surfaced yet",
+    "TURN_RETENTION_S": "the job client has the value as a constant",
+    "TURN_RETENTION_RESUMABLE_S": "the job client has the value as a constant",
+    "REPLAY_ISOLATION": "there is no replay yet",
+}
+"""Settings that are accepted before the part that reads them is there. Their descriptions say so."""
 
 # -- reading ----------------------------------------------------------------------------------------------
 
@@ -157,7 +177,7 @@ def test_exemptions_name_modules_that_exist() -> None:
 
 def test_modules_are_of_readable_size() -> None:
     long = {path: lines_of(path) for path in sources() if lines_of(path) > MODULE_LINES}
-    assert long.keys() - LONG_MODULES.keys() == set(), long
+    assert long.keys() == LONG_MODULES.keys(), long
 
 
 def test_functions_are_of_readable_size() -> None:
@@ -168,7 +188,7 @@ def test_functions_are_of_readable_size() -> None:
                 length = (node.end_lineno or node.lineno) - node.lineno + 1
                 if length > FUNCTION_LINES:
                     long[f"{path}:{node.name}"] = length
-    assert long.keys() - LONG_FUNCTIONS.keys() == set(), long
+    assert long.keys() == LONG_FUNCTIONS.keys(), long
 
 
 def test_every_module_says_what_it_is() -> None:
@@ -255,9 +275,16 @@ def test_broad_excepts_are_where_they_are_allowed() -> None:
         for path in sources()
         if path not in BROAD_EXCEPTS
         for node in walk(path)
-        if isinstance(node, ast.ExceptHandler) and _is_broad(node.type)
+        if isinstance(node, ast.ExceptHandler) and _is_broad(node.type) and not _only_cleans_up(node)
     ]
     assert broad == []
+
+
+def _only_cleans_up(handler: ast.ExceptHandler) -> bool:
+    """`except BaseException:` that ends in a bare `raise` swallows nothing, not even a cancellation."""
+    last = handler.body[-1]
+    everything = isinstance(handler.type, ast.Name) and handler.type.id == "BaseException"
+    return everything and isinstance(last, ast.Raise) and last.exc is None
 
 
 def _is_broad(caught: ast.expr | None) -> bool:
@@ -335,6 +362,10 @@ def test_every_setting_is_read_somewhere() -> None:
         and not re.search(rf"\bself\.{leaf.field_name}\b", derived)
     }
     assert unread == NOT_READ_YET.keys()
+    told = {
+        leaf.env for leaf in leaves(GatewaySettings) if "No effect yet." in (leaf.field.description or "")
+    }
+    assert told == NOT_READ_YET.keys()
 
 
 def test_nothing_is_left_for_later_in_comments() -> None:
