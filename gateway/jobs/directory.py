@@ -8,7 +8,8 @@ by itself unless the worker takes it over.
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -71,6 +72,8 @@ class Directory:
         self._clock = clock
         self._workers: list[WorkerRecord] = []
         self._loaded = False
+        self._reserving: Counter[bytes] = Counter()
+        """Reservations of this replica that the store has not answered yet, by slots."""
         self.on_change: list[Callable[[], None]] = []
         """Called after a refresh that found other instances ready than the one before."""
 
@@ -153,14 +156,24 @@ class Directory:
             if (placement := await self.reserve(choice, holder)) is not None:
                 return placement
             suitable = [c for c in suitable if c is not choice]
-        if len(suitable) > 1:
-            loads = await self._leases.counts([c.slots_key for c in suitable])
-            ranked = sorted(zip(loads, range(len(suitable)), suitable, strict=True), key=lambda r: r[:2])
-            suitable = [candidate for _, _, candidate in ranked]
-        for candidate in suitable:
-            if (placement := await self.reserve(candidate, holder)) is not None:
+        loads = await self._loads(suitable)
+        while suitable:
+            # Counted before the reservation is answered, or turns that come together would all go to one.
+            choice = min(suitable, key=lambda c: loads[c.slots_key] + self._reserving[c.slots_key])
+            self._reserving[choice.slots_key] += 1
+            try:
+                placement = await self.reserve(choice, holder)
+            finally:
+                self._reserving[choice.slots_key] -= 1
+            if placement is not None:
                 return placement
+            suitable = [c for c in suitable if c is not choice]
         return None
+
+    async def _loads(self, candidates: Sequence[Candidate]) -> Mapping[bytes, int]:
+        keys = [c.slots_key for c in candidates]
+        counts = await self._leases.counts(keys) if len(keys) > 1 else [0] * len(keys)
+        return dict(zip(keys, counts, strict=True))
 
     def suitable(self, wish: Wish) -> list[Candidate]:
         """Ready instances that can serve the wish; the excluded ones only when there is no other."""

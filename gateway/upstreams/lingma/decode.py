@@ -9,6 +9,7 @@ What Lingma says and what becomes of it:
 - ```toolCall::…``` cards        Lingma's own display of its tools: removed
 - chat/finish                    the end; fullAnswer counts only when no text came
 - chat/process_step_callback     progress: a sign of life
+- session/title/update, context/usage/sync     nothing
 - everything else                kept as an opaque event
 Lingma reports no token counts on this wire: usage is estimated from text.
 """
@@ -124,6 +125,8 @@ class LingmaDecoder:
             case "error/notificationError":
                 text = params.errorMessage or params.message or "Lingma reported an error"
                 events = self._fail(ErrorKind.UPSTREAM_PROTOCOL, text)
+            case "session/title/update" | "context/usage/sync":
+                events = []  # for the IDE's own display
             case _:
                 events = [OpaqueEvent("lingma", push.method, _decode_object(raw))]
         return self._frame(events, raw, seq)

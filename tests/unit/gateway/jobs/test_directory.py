@@ -1,3 +1,4 @@
+import asyncio
 from collections import Counter
 
 import pytest
@@ -62,6 +63,13 @@ async def test_the_least_loaded_instance_is_taken(fleet: Fleet) -> None:
     await fleet.beat("w", instance(0), instance(1), instance(2))
     taken = Counter([await fleet.place(f"t{n}") for n in range(6)])
     assert taken == {"w/inst-0": 2, "w/inst-1": 2, "w/inst-2": 2}
+
+
+async def test_turns_that_come_together_are_spread(fleet: Fleet) -> None:
+    await fleet.beat("v", instance(0))
+    await fleet.beat("w", instance(0))
+    taken = Counter(await asyncio.gather(*(fleet.place(f"t{n}") for n in range(6))))
+    assert taken == {"v/inst-0": 3, "w/inst-0": 3}
 
 
 async def test_ties_go_to_the_lowest_index(fleet: Fleet) -> None:

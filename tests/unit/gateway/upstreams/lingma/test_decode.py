@@ -146,10 +146,15 @@ def test_filtered_content_finishes_as_content_filter() -> None:
 
 
 def test_unknown_pushes_become_opaque_events() -> None:
-    dec = decoder()
-    frame = dec.feed(push("context/usage/sync", usedTokens=4), 1)
+    frame = decoder().feed(push("chat/new_thing", requestId="r", n=4), 1)
     assert isinstance(frame.events[1], OpaqueEvent)
-    assert frame.events[1].type == "context/usage/sync"
+    assert frame.events[1].type == "chat/new_thing"
+
+
+def test_what_is_for_the_ide_alone_says_nothing() -> None:
+    dec = decoder()
+    assert dec.feed(push("session/title/update", sessionId="s", sessionTitle="Say"), 1).events == ()
+    assert dec.first_session_id == "s"
 
 
 def test_bytes_that_are_no_message_fail_the_turn() -> None:
