@@ -12,11 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 
+from gateway.access.keys import read_key_file
 from gateway.environ import Reading, Section, SettingsError
 from gateway.kernel.ids import new_hex
 from gateway.kernel.json import JsonError, loads
+from gateway.store.address import parse_redis_url
 
 MEMORY_URL = "memory://"
 
@@ -88,6 +90,22 @@ def _upper(value: Any) -> Any:
     return value.upper() if isinstance(value, str) else value
 
 
+def _readable_key_file(value: Path) -> Path:
+    """What is wrong with the file is said at start, by the variable's name."""
+    try:
+        read_key_file(value)
+    except OSError as error:
+        raise ValueError(f"the file {value} cannot be read ({type(error).__name__})") from None
+    return value
+
+
+def _store_address(value: SecretStr) -> SecretStr:
+    parse_redis_url(value.get_secret_value())
+    return value
+
+
+KeyFile: TypeAlias = Annotated[Path, AfterValidator(_readable_key_file)]
+StoreUrl: TypeAlias = Annotated[SecretStr, AfterValidator(_store_address)]
 Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_split)]
 Secrets: TypeAlias = Annotated[tuple[SecretStr, ...], BeforeValidator(_split)]
 Aliases: TypeAlias = Annotated[dict[str, str], BeforeValidator(_parse_json)]
@@ -162,7 +180,7 @@ class AccessSettings(Section):
         "Keys of clients. Secrets by comma or line; empty: /v1 is open, with a warning at start.",
         file_variant=True,
     )
-    key_file: Path | None = _setting(
+    key_file: KeyFile | None = _setting(
         "KEY_FILE",
         None,
         "JSON file of further keys, each with its tenant, limit and models if it has any. Path.",
@@ -308,7 +326,7 @@ class TurnSettings(Section):
 class StoreSettings(Section):
     """Where state lives."""
 
-    redis_url: SecretStr = _setting(
+    redis_url: StoreUrl = _setting(
         "REDIS_URL",
         SecretStr(MEMORY_URL),
         "The store: memory://, redis://, rediss://, redis+sentinel:// or redis+cluster://. URL, kept secret "

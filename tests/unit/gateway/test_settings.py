@@ -149,6 +149,23 @@ def test_a_replica_of_its_own_refuses_memory() -> None:
 def test_keys_may_be_named_as_a_file(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text("k-a\nk-b\n")
-    settings = loaded(API_KEYS_FILE=str(file), KEY_FILE="/etc/keys.json")
+    settings = loaded(API_KEYS_FILE=str(file))
     assert [key.get_secret_value() for key in settings.access.api_keys] == ["k-a", "k-b"]
-    assert settings.access.key_file == Path("/etc/keys.json")
+
+
+def test_the_key_file_is_looked_at_when_settings_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    file.write_text('{"keys": [{"key": "k-a"}]}')
+    assert loaded(KEY_FILE=str(file)).access.key_file == file
+    file.write_text('{"keys": [{"key": "s3cret", "tennant": "s3cret"}]}')
+    with pytest.raises(SettingsError, match=r"^KEY_FILE: .*tennant") as caught:
+        load({"KEY_FILE": str(file)})
+    assert "s3cret" not in str(caught.value)
+    with pytest.raises(SettingsError, match=r"^KEY_FILE: .* cannot be read"):
+        load({"KEY_FILE": str(tmp_path / "gone")})
+
+
+def test_a_store_address_that_makes_no_sense_is_refused_without_showing_it() -> None:
+    with pytest.raises(SettingsError, match=r"^REDIS_URL: ") as caught:
+        load({"REDIS_URL": "mysql://:s3cret@host"})
+    assert "s3cret" not in str(caught.value)
