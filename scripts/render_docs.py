@@ -5,6 +5,7 @@ committed is current; `make docs` writes it.
 """
 
 import ast
+import asyncio
 import importlib
 import re
 import sys
@@ -17,12 +18,15 @@ from pydantic import AliasChoices, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from gateway.admin.routes import GUARD_METRICS, SESSION_METRICS
+from gateway.admin.routes import GUARD_METRICS
 from gateway.environ import leaves
 from gateway.jobs.messages import InstanceRecord
+from gateway.kernel.clock import SystemClock
 from gateway.kernel.errors import ErrorKind, GatewayError
 from gateway.kernel.ids import TurnId
 from gateway.kernel.json import loads
+from gateway.sessions.store import SessionLimits
+from gateway.sessions.store_memory import MemorySessionCache
 from gateway.settings import GatewaySettings
 from gateway.store.keys import render_markdown
 from gateway.telemetry.metrics import TurnStatistics, render_reference
@@ -328,7 +332,9 @@ def metrics_page() -> str:
     statistics.record(turn, _Figures())
     instance = InstanceRecord(name="inst-0", index=0, ready=True, state="ready", capacity=1)
     figures = dict.fromkeys((*GUARD_METRICS, *statistics.chat.counters()), 0)
-    reference = render_reference(figures, [instance], dict.fromkeys(SESSION_METRICS, 0))
+    limits = SessionLimits(max_entries=lambda: 0, ttl_s=0)
+    sessions = asyncio.run(MemorySessionCache(limits, SystemClock()).prometheus_lines())
+    reference = render_reference(figures, [instance], sessions)
     lines = ["# Metrics", "", *_prose(METRICS_INTRO)]
     lines += ["", "## With labels and histograms", "", *_metric_table(statistics.metrics.render())]
     lines += ["", "## Names of lingma-openai-gateway", "", *_metric_table(reference)]

@@ -5,8 +5,8 @@ their tiers (access/tiers.py). app.py mounts what `admin_routes` returns.
 """
 
 import math
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,9 +26,10 @@ from gateway.telemetry.metrics import render_reference
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
+T = TypeVar("T")
+
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 GUARD_METRICS = ("in_flight", "queued", "accepted_total", "rejected_total", "max_in_flight")
-SESSION_METRICS = ("size", "hit_total", "miss_total", "evict_total", "expire_total", "invalidate_total")
 
 _STATUS = {
     ErrorKind.INVALID_REQUEST: 400,
@@ -98,9 +99,8 @@ class _Pages:
         ports.tiers.metrics(presented_keys(request.scope["headers"], BEARER))
         guard = {**views.concurrency(ports.admission), "max_in_flight": max(0, ports.admission.max_in_flight)}
         figures = {**{name: guard[name] for name in GUARD_METRICS}, **ports.chat.counters()}
-        sessions = await self._session_stats()
-        cache = {name: int(sessions[name]) for name in SESSION_METRICS if name in sessions}
-        block = render_reference(figures, ports.pool.instances(), cache)
+        sessions = await _or_empty(ports.sessions.prometheus_lines(), [])
+        block = render_reference(figures, ports.pool.instances(), sessions)
         return Response(ports.instruments() + block, headers={"content-type": METRICS_TYPE})
 
     async def stats(self, request: Request) -> Response:
@@ -114,7 +114,7 @@ class _Pages:
                 max_in_flight=ports.admission.max_in_flight,
                 sums=await ports.cluster.sums(),
                 instances=ports.pool.instances(),
-                session_cache=await self._session_stats(),
+                session_cache=await _or_empty(ports.sessions.stats(), {}),
             )
         )
 
@@ -122,15 +122,16 @@ class _Pages:
         self._operator(request)
         return _json(await self._ports.models.raw_models(request.query_params.get("instance") or None))
 
-    async def _session_stats(self) -> Mapping[str, Any]:
-        """Nothing while the store is away: the rest of the page is worth having all the same."""
-        try:
-            return await self._ports.sessions.stats()
-        except StoreError:
-            return {}
-
     def _operator(self, request: Request) -> None:
         self._ports.tiers.admin(presented_keys(request.scope["headers"], BEARER))
+
+
+async def _or_empty(asked: Awaitable[T], empty: T) -> T:
+    """What was asked for, or nothing while the store is away: the rest of a page is worth having."""
+    try:
+        return await asked
+    except StoreError:
+        return empty
 
 
 def _answering(handler: Handler) -> Handler:

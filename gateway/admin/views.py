@@ -4,7 +4,7 @@ The container hands over whatever satisfies the ports; the engine's and the stor
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from gateway.jobs.messages import InstanceRecord
 from gateway.kernel.json import Json, JsonObject
@@ -39,9 +39,13 @@ class AdmissionStats(Protocol):
 
 
 class SessionStats(Protocol):
-    async def stats(self) -> Mapping[str, Any]:
+    """Both raise StoreError while the store is away."""
+
+    async def stats(self) -> JsonObject:
         """enabled, size, max, ttl_sec, hit_total, miss_total, hit_rate, evict_total and so on."""
         ...
+
+    async def prometheus_lines(self) -> list[str]: ...
 
 
 class ChatCounters(Protocol):
@@ -119,7 +123,7 @@ def statistics(
     max_in_flight: int,
     sums: Counters | None,
     instances: Sequence[InstanceRecord],
-    session_cache: Mapping[str, Any],
+    session_cache: JsonObject,
 ) -> JsonObject:
     """Sums over all replicas on top; what this replica alone has seen in the `replica` block.
 
@@ -132,7 +136,7 @@ def statistics(
         "stats": _picked(top, chat),
         "concurrency": {**_picked(top, guard), "max_in_flight": max_in_flight},
         "pool": health(instances),
-        "session_cache": dict(session_cache),
+        "session_cache": session_cache,
         "replica": {"id": replica_id, "stats": _picked(chat, chat), "concurrency": _picked(guard, guard)},
     }
 

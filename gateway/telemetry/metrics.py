@@ -21,7 +21,7 @@ from gateway.turn.usage import Usage
 _DURATION_BUCKETS_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _TTFT_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
-GAUGES = frozenset({"in_flight", "queued", "max_in_flight", "session_cache_size"})
+GAUGES = frozenset({"in_flight", "queued", "max_in_flight"})
 """Of the reference names, those that can fall."""
 
 
@@ -160,11 +160,11 @@ class TurnStatistics:
 
 
 def render_reference(
-    figures: Mapping[str, int], instances: Iterable[PoolInstance], session_cache: Mapping[str, int]
+    figures: Mapping[str, int], instances: Iterable[PoolInstance], session_cache: Iterable[str]
 ) -> str:
     """The reference's block: integers, labels in the order name, idx, a newline at the end.
 
-    `figures` by reference name without `gateway_`; `session_cache` without `gateway_session_cache_`.
+    `figures` by reference name without `gateway_`; `session_cache` as the cache's own lines.
     """
     lines: list[str] = []
     for name, value in figures.items():
@@ -173,8 +173,7 @@ def render_reference(
     if pool:
         lines += _pool("in_flight", ((i, i.in_flight) for i in pool))
         lines += _pool("ready", ((i, int(i.ready)) for i in pool))
-    for name, value in session_cache.items():
-        lines += _single(f"session_cache_{name}", value)
+    lines += session_cache
     return "\n".join(lines) + "\n"
 
 

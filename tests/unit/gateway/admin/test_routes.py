@@ -1,7 +1,6 @@
 """Probes, metrics and operators' pages over HTTP, with ports that answer what a test wants."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import msgspec
 import pytest
@@ -23,7 +22,7 @@ from gateway.kernel.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from gateway.kernel.json import Json
+from gateway.kernel.json import Json, JsonObject
 from gateway.telemetry.metrics import ChatStats
 
 
@@ -53,10 +52,15 @@ class Ports:
     def counts(self) -> Counts:
         return Counts()
 
-    async def stats(self) -> Mapping[str, Any]:
+    async def stats(self) -> JsonObject:
         if self.sessions_down:
             raise StoreUnavailable("the store did not answer")
         return {"enabled": True, "size": 3, "hit_total": 2, "hit_rate": 0.6667}
+
+    async def prometheus_lines(self) -> list[str]:
+        if self.sessions_down:
+            raise StoreUnavailable("the store did not answer")
+        return ["# TYPE gateway_session_cache_size gauge", "gateway_session_cache_size 3"]
 
     async def sums(self) -> Mapping[str, int] | None:
         return {"chat_requests_total": 40, "in_flight": 4, "accepted_total": 50}
@@ -160,6 +164,9 @@ def test_metrics_go_on_without_the_session_store(ports: Ports, operator: TestCli
     assert page.status_code == 200
     assert "gateway_in_flight 1\n" in page.text
     assert "session_cache" not in page.text
+    stats = operator.get("/internal/stats")
+    assert stats.status_code == 200
+    assert stats.json()["session_cache"] == {}
 
 
 def test_healthz_is_open_and_200_even_when_not_ok(ports: Ports) -> None:
