@@ -14,7 +14,6 @@ from typing import TypeAlias
 from gateway.jobs.messages import Accepted, Declined, Envelope, Finished, Submit, ToolReply, slot_holder
 from gateway.kernel.clock import Clock
 from gateway.kernel.errors import ErrorKind, GatewayError, StoreUnavailable, UpstreamError
-from gateway.kernel.json import Json
 from gateway.store.keys import Keys
 from gateway.store.kv import KVClient
 from gateway.store.leases import Leases
@@ -24,6 +23,7 @@ from workers.lingma.errors import AskRefused, LingmaDisconnected, LingmaNotReady
 from workers.ports import Answer, Instance
 from workers.publisher import BacklogFull, Publisher, Refused
 from workers.stats import WorkerStats
+from workers.tools import ToolDesk
 from workers.watch import Ending, Limits, Watch
 
 log = logging.getLogger(__name__)
@@ -127,7 +127,7 @@ class Run:
         """The ask may have been sent."""
         self._answering = False
         """It was sent."""
-        self._tools_done: set[str] = set()
+        self._tools = ToolDesk(instance.client, submit)
         self._ending: Ending | None = None
         """What stop() asked for."""
         self._scope: asyncio.Timeout | None = None
@@ -152,9 +152,13 @@ class Run:
         return self._ending
 
     async def answer_tool(self, reply: ToolReply) -> None:
-        """Pass on what a client answered to a native tool call. Once per call; ignored before the ask."""
-        if self._ask_began and reply.tool_call_id not in self._tools_done:
-            await self._tell_tool(reply.tool_call_id, reply.name, approve=reply.approve, result=reply.result)
+        """Pass on what a client answered to a native tool call; ignored before the ask."""
+        if not self._answering:
+            return
+        try:
+            await self._tools.reply(reply, self._session_id)
+        except UpstreamError:
+            log.info("turn.tool_reply_lost", extra={"turn_id": self.turn_id})
 
     # -- the life of an attempt ---------------------------------------------------------------------------
 
@@ -298,7 +302,7 @@ class Run:
             if ending is not None:
                 return ending
             for tool in tools:
-                await self._round_trip(tool)
+                await self._tools.ask(tool, self._session_id)
 
     async def _params(self) -> bytes | Ending:
         """The request parameters, unread, from the command or the blob beside it."""
@@ -329,30 +333,6 @@ class Run:
         if ended.error is None:
             return Ending("completed")
         return Ending("failed", ended.error, ended.message, stop=push.method != pushes.FINISH)
-
-    async def _round_trip(self, tool: pushes.ToolAsk) -> None:
-        """Answer a native tool call by the turn's policy, once per call. `stop` leaves it to the gateway."""
-        if not tool.tool_id:
-            log.warning("turn.tool_without_id", extra={"turn_id": self.turn_id})
-            return
-        if self._submit.tool_roundtrip == "stop" or tool.tool_id in self._tools_done:
-            return
-        approve = self._submit.tool_roundtrip == "approve"
-        await self._tell_tool(tool.tool_id, tool.name, approve=approve, result=tool.result)
-
-    async def _tell_tool(self, tool_id: str, name: str, *, approve: bool, result: Json) -> None:
-        self._tools_done.add(tool_id)
-        client, request_id = self.instance.client, self._submit.upstream_request_id
-        await client.approve_tool(
-            request_id=request_id, session_id=self._session_id, tool_call_id=tool_id, approval=approve
-        )
-        if approve:
-            await client.send_tool_result(
-                request_id=request_id,
-                tool_call_id=tool_id,
-                name=name,
-                result={} if result is None else result,
-            )
 
     # -- the end ------------------------------------------------------------------------------------------
 
