@@ -111,7 +111,7 @@ def read_bundle(text: str) -> dict[str, bytes]:
                 source = tar.extractfile(member)
                 assert source is not None
                 files[name] = source.read()
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         raise BundleRejected("the bundle holds no readable tar archive") from error
     if any(not files.get(name) for name in REQUIRED):
         raise BundleRejected("the bundle lacks cache/id or cache/user")

@@ -59,7 +59,7 @@ class LingmaClient:
         self._connection: RpcConnection | None = None
         self._subscriptions = Subscriptions(config.buffer_bytes)
         self._port = 0
-        self._port_known = False
+        self._was_started = False
         self._was_ready = False
         self._failures = 0
         self._last_problem = "not started"
@@ -114,6 +114,8 @@ class LingmaClient:
                 problem = "the connection was lost"
             except GatewayError as error:
                 problem = error.message
+            except OSError as error:
+                problem = type(error).__name__
             steady = up_since is not None and loop.time() - up_since > STEADY_S
             self._failures = 1 if steady else self._failures + 1
             await self._take_down(problem)
@@ -163,8 +165,9 @@ class LingmaClient:
         if not self._process.alive or self._failures > RECONNECTS_BEFORE_RESPAWN:
             self.login = None
             self._models_at = None
-            self.restarts += self._port_known
-            self._port_known = True
+            if self._was_started:
+                self.restarts += 1
+            self._was_started = True
             self._port = await self._process.start()
         self._lost.clear()
         connection = RpcConnection(

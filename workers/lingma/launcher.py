@@ -1,8 +1,9 @@
 """Becomes the program it is told to start, after asking the kernel to kill it when its parent dies.
 
 Run as a file, `python -S -E launcher.py PARENT_PID PROGRAM ARG…`, in place of a preexec function: code
-between fork and exec of a process with threads may deadlock. The process id stays the same. Where the kernel
-has no such service (it is Linux'), the program simply starts. Called by process.py.
+between fork and exec of a process with threads may deadlock. The process id stays the same. What counts as
+the parent is the thread that started it: the one of the event loop, which has to be the main one. Where the
+kernel has no such service (it is Linux'), the program simply starts. Called by process.py.
 """
 
 import ctypes

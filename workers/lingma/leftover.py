@@ -1,6 +1,7 @@
 """The pid file of a subprocess, and the end of one that outlived the worker that started it.
 
-A process is only touched when the pid file, its start time and its command all agree: pids are used again.
+A process is only touched when the pid file, its start time and its command all agree, because pids are used
+again, and when the worker that started it is gone: two workers on one directory must not kill each other's.
 Linux only (/proc); elsewhere nothing is ever found. Called by process.py.
 """
 
@@ -23,6 +24,13 @@ class PidRecord(msgspec.Struct):
     """When it started, in clock ticks since boot."""
     arguments: list[str]
     """Without the program: an interpreter may stand in front of it."""
+    owner_pid: int
+    owner_start_ticks: int
+    """The worker that started it."""
+
+
+class InUse(Exception):
+    """The process of another worker that is alive runs in this directory."""
 
 
 def start_ticks(pid: int) -> int | None:
@@ -38,12 +46,12 @@ def start_ticks(pid: int) -> int | None:
 
 def write_pid_file(work_dir: Path, pid: int, arguments: list[str]) -> None:
     """Remember a process that was just started. Without /proc there is nothing to remember."""
-    ticks = start_ticks(pid)
-    if ticks is None:
+    ticks, own_ticks = start_ticks(pid), start_ticks(os.getpid())
+    if ticks is None or own_ticks is None:
         return
     path = work_dir / PID_FILE
     temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(msgspec.json.encode(PidRecord(pid, ticks, arguments)))
+    temporary.write_bytes(msgspec.json.encode(PidRecord(pid, ticks, arguments, os.getpid(), own_ticks)))
     temporary.replace(path)
 
 
@@ -52,7 +60,7 @@ def forget_pid_file(work_dir: Path) -> None:
 
 
 def find_leftover(work_dir: Path) -> int | None:
-    """The pid of the process group that an earlier worker started here and that still runs."""
+    """The pid of the process group that an earlier worker started here and that still runs. Raises InUse."""
     try:
         record = msgspec.json.decode((work_dir / PID_FILE).read_bytes(), type=PidRecord)
     except (OSError, msgspec.DecodeError):
@@ -66,11 +74,15 @@ def find_leftover(work_dir: Path) -> int | None:
         return None
     wanted = [os.fsencode(argument) for argument in record.arguments]
     same = bool(wanted) and command[-len(wanted) :] == wanted
-    return record.pid if same and leads_its_group else None
+    if not same or not leads_its_group:
+        return None
+    if record.owner_pid != os.getpid() and start_ticks(record.owner_pid) == record.owner_start_ticks:
+        raise InUse
+    return record.pid
 
 
 def kill_leftover(work_dir: Path) -> int | None:
-    """Kill it and its whole group. Its pid when there was one; it may take a moment to be gone."""
+    """Kill it and its whole group, without waiting. Its pid when there was one. Raises InUse."""
     pid = find_leftover(work_dir)
     if pid is not None:
         log.warning("lingma.leftover_killed", extra={"pid": pid})

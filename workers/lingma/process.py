@@ -17,7 +17,7 @@ from gateway.kernel.aio import shielded
 from workers.lingma.config import SIMULATOR, InstanceConfig, arguments, program
 from workers.lingma.discovery import Info, forget_info, info_files, read_info
 from workers.lingma.errors import LingmaStartFailed
-from workers.lingma.leftover import forget_pid_file, kill_leftover, start_ticks, write_pid_file
+from workers.lingma.leftover import InUse, forget_pid_file, kill_leftover, start_ticks, write_pid_file
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +93,10 @@ class LingmaProcess:
             work_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
             leftover = kill_leftover(work_dir)
             forget_info(work_dir)
+        except InUse as error:
+            raise LingmaStartFailed(
+                f"another worker uses the work directory of {self._config.name}"
+            ) from error
         except OSError as error:
             raise LingmaStartFailed(f"the work directory of {self._config.name} cannot be used") from error
         if leftover is None:

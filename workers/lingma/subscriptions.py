@@ -144,7 +144,8 @@ class Subscriptions:
         elif params is not None and not params.requestId:
             subscription = self._without_request_id(message, body)
         if subscription is None:
-            log.debug("lingma.push_dropped", extra={"method": message.method})
+            level = logging.WARNING if message.method == pushes.ERROR else logging.DEBUG
+            log.log(level, "lingma.push_dropped", extra={"method": message.method})
             return
         subscription.put(body)
         if message.method == pushes.FINISH:

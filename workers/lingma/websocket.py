@@ -126,7 +126,8 @@ class WebSocketLink(asyncio.Protocol):
             self._shaken()
         self._write()
         if protocol.close_expected() and self._transport is not None:
-            self._reason = self._reason or "closed by the subprocess"
+            broken = protocol.parser_exc is not None
+            self._reason = self._reason or ("broken WebSocket" if broken else "closed by the subprocess")
             self._transport.close()
 
     def eof_received(self) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from workers.accounts import bundle
 from workers.accounts.bundle import (
@@ -215,6 +217,18 @@ def test_lv_83_line_breaks_and_missing_padding(tmp_path: Path, caplog: pytest.Lo
 def test_archives_that_are_none(data: bytes) -> None:
     with pytest.raises(BundleRejected):
         read_bundle(base64.b64encode(data).decode())
+
+
+@given(changes=st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), min_size=1, max_size=8))
+def test_damaged_archives_are_rejected_or_hold_nothing_else(changes: list[tuple[int, int]]) -> None:
+    data = bytearray(archive(good()))
+    for position, value in changes:
+        data[position % len(data)] = value
+    try:
+        files = read_bundle(base64.b64encode(gzip.compress(bytes(data), 1)).decode())
+    except BundleRejected:
+        return
+    assert set(files) <= set(bundle.FILES)
 
 
 def test_oversized_text_is_not_even_decoded() -> None:

@@ -50,7 +50,6 @@ def test_environment_of_the_child_has_no_secrets() -> None:
         "LINGMA_SIM_TTFT": "1",
         "GOGC": "5",
     }
-    secret = dict.fromkeys(
-        ("API_KEYS", "ADMIN_TOKEN", "REDIS_URL", "LINGMA_ACCOUNTS", "LINGMA_SESSION_BUNDLE"), "secret"
-    )
+    names = ("API_KEYS", "ADMIN_TOKEN", "REDIS_URL", "LINGMA_ACCOUNTS", "LINGMA_SESSION_BUNDLE")
+    secret = dict.fromkeys(names, "secret")
     assert child_environment(passed_on | secret) == passed_on

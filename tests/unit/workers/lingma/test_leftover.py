@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from workers.lingma.leftover import (
     PID_FILE,
+    InUse,
     PidRecord,
     find_leftover,
     forget_pid_file,
@@ -23,6 +25,10 @@ SLEEP = ["-c", "import time; time.sleep(60)", "--workDir", "d"]
 @pytest.fixture
 def sleeper() -> "Iterator[subprocess.Popen[bytes]]":
     process = subprocess.Popen([sys.executable, *SLEEP], start_new_session=True)
+    # Popen is back when the program was found; its command line appears a moment later.
+    deadline = time.monotonic() + 5
+    while not Path(f"/proc/{process.pid}/cmdline").read_bytes() and time.monotonic() < deadline:
+        time.sleep(0.001)
     yield process
     process.kill()
     process.wait()
@@ -49,7 +55,7 @@ def test_leftover_is_found_and_killed(tmp_path: Path, sleeper: "subprocess.Popen
 
 @pytest.mark.parametrize("field", ["start_ticks", "arguments", "no arguments", "pid"])
 def test_stranger_is_not_touched(tmp_path: Path, sleeper: "subprocess.Popen[bytes]", field: str) -> None:
-    record = PidRecord(sleeper.pid, start_ticks(sleeper.pid) or 0, list(SLEEP))
+    record = PidRecord(sleeper.pid, start_ticks(sleeper.pid) or 0, list(SLEEP), 1, 0)
     match field:
         case "start_ticks":
             record.start_ticks += 1
@@ -63,6 +69,29 @@ def test_stranger_is_not_touched(tmp_path: Path, sleeper: "subprocess.Popen[byte
     assert kill_leftover(tmp_path) is None
     assert sleeper.poll() is None
     assert not (tmp_path / PID_FILE).exists()
+
+
+@pytest.mark.parametrize("owner", ["alive", "gone", "another with its pid"])
+def test_process_of_a_living_worker_is_not_touched(
+    tmp_path: Path, sleeper: "subprocess.Popen[bytes]", owner: str
+) -> None:
+    with subprocess.Popen([sys.executable, *SLEEP]) as worker:
+        owner_ticks = start_ticks(worker.pid) or 0
+        if owner == "another with its pid":
+            owner_ticks -= 1
+        record = PidRecord(sleeper.pid, start_ticks(sleeper.pid) or 0, list(SLEEP), worker.pid, owner_ticks)
+        (tmp_path / PID_FILE).write_bytes(msgspec.json.encode(record))
+        if owner == "alive":
+            with pytest.raises(InUse):
+                kill_leftover(tmp_path)
+            assert sleeper.poll() is None
+            assert (tmp_path / PID_FILE).exists()
+        if owner == "gone":
+            worker.kill()
+            worker.wait()
+        if owner != "alive":
+            assert kill_leftover(tmp_path) == sleeper.pid
+        worker.kill()
 
 
 def test_process_in_the_group_of_another_is_not_touched(tmp_path: Path) -> None:

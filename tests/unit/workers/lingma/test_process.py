@@ -222,6 +222,29 @@ async def test_leftover_of_an_earlier_worker_is_killed(tmp_path: Path) -> None:
         leftover.wait()
 
 
+async def test_two_workers_on_one_directory_do_not_fight(tmp_path: Path) -> None:
+    worker = subprocess.Popen(
+        [sys.executable, str(FAKES / "dying_worker.py"), str(tmp_path)],
+        stdout=subprocess.PIPE,
+        cwd=FAKES.parents[1],
+        env={**os.environ, "PYTHONPATH": str(FAKES.parents[1])},
+    )
+    assert worker.stdout is not None
+    try:
+        pid = int(await asyncio.to_thread(worker.stdout.readline))
+        with pytest.raises(LingmaStartFailed, match="another worker"):
+            await LingmaProcess(config(tmp_path)).start()
+        assert start_ticks(pid) is not None
+        worker.kill()
+        worker.wait()
+        async with started(config(tmp_path)):
+            assert start_ticks(pid) is None
+    finally:
+        worker.kill()
+        worker.wait()
+        worker.stdout.close()
+
+
 @pytest.mark.parametrize("wrong", ["start time", "command", "no file", "garbage"])
 async def test_stranger_with_the_pid_of_a_leftover_lives(tmp_path: Path, wrong: str) -> None:
     stranger = run_leftover(tmp_path)
@@ -229,7 +252,7 @@ async def test_stranger_with_the_pid_of_a_leftover_lives(tmp_path: Path, wrong: 
         ticks = start_ticks(stranger.pid)
         assert ticks is not None
         command = [str(word) for word in stranger.args[1:]]  # type: ignore[index]
-        record = PidRecord(stranger.pid, ticks, command)
+        record = PidRecord(stranger.pid, ticks, command, 1, 0)
         match wrong:
             case "start time":
                 record.start_ticks -= 1
