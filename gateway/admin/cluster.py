@@ -17,7 +17,7 @@ from gateway.store.leases import Leases
 
 log = logging.getLogger(__name__)
 
-SYNC_S = 2.0
+SYNC_S = 0.5
 RECORD_S = 10
 
 

@@ -320,12 +320,17 @@ CATALOGUE: tuple[KeySpec, ...] = (
         "replicas",
         "<prefix>:v1:replicas",
         "zset",
-        "gateways, every 2 s",
+        "gateways, twice a second",
         "gateways",
         "members end by themselves unless renewed",
     ),
     KeySpec(
-        "replica", "<prefix>:v1:replica:<replica>", "string", "that replica, every 2 s", "gateways", "10 s"
+        "replica",
+        "<prefix>:v1:replica:<replica>",
+        "string",
+        "that replica, twice a second",
+        "gateways",
+        "10 s",
     ),
     KeySpec("dead", "<prefix>:v1:dead", "stream", "anyone", "operators", "none; bounded length"),
     KeySpec(
