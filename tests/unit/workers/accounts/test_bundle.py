@@ -204,16 +204,16 @@ def test_lv_83_line_breaks_and_missing_padding(tmp_path: Path, caplog: pytest.Lo
     assert USER.decode() not in logged
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        b"not gzip",
-        gzip.compress(b""),
-        gzip.compress(b"not tar" * 100),
-        gzip.compress(b"\0" * 50_000_000),
-    ],
-)
+NO_ARCHIVES = {
+    "nothing": b"",
+    "no gzip": b"not gzip",
+    "empty gzip": gzip.compress(b""),
+    "no tar": gzip.compress(b"not tar" * 100),
+    "bomb": gzip.compress(b"\0" * 50_000_000),
+}
+
+
+@pytest.mark.parametrize("data", NO_ARCHIVES.values(), ids=NO_ARCHIVES)
 def test_archives_that_are_none(data: bytes) -> None:
     with pytest.raises(BundleRejected):
         read_bundle(base64.b64encode(data).decode())

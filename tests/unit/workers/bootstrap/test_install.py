@@ -101,7 +101,9 @@ async def test_unusable_file_is_replaced_or_said_to_be_in_the_way(
 
 
 @pytest.mark.parametrize(
-    ("status", "body"), [(500, b""), (200, b"<html>"), (200, package({})), (200, package({USUAL_PATH: b""}))]
+    ("status", "body"),
+    [(500, b""), (200, b"<html>"), (200, package({})), (200, package({USUAL_PATH: b""}))],
+    ids=["refused", "no package", "empty package", "empty binary"],
 )
 async def test_refresh_that_fails_is_not_fatal(
     path: Path, gallery: Gallery, status: int, body: bytes, caplog: pytest.LogCaptureFixture
