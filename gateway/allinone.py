@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 
 from gateway.container import open_deps
+from gateway.environ import SettingsError
 from gateway.kernel.clock import SystemClock
 from gateway.serving import listen, serve_until_stopped
 from gateway.settings import GatewaySettings
@@ -20,14 +21,19 @@ UP_DRAIN_S = 10.0
 
 async def run_up(settings: GatewaySettings, environ: Mapping[str, str]) -> int:
     """Serve until stopped. Returns the exit code."""
-    from workers.embedded import embedded_settings, open_worker
+    from workers.embedded import embedded_settings, open_worker, require_binary
+    from workers.settings import SettingsProblem
 
     setup_logs(settings.server.log_level if "LOG_LEVEL" in environ else "WARNING")
-    worker_settings = embedded_settings(environ)
+    try:
+        worker_settings = embedded_settings(environ)
+    except SettingsProblem as problem:
+        raise SettingsError([str(problem)]) from problem
     keyless = not settings.access.api_keys and settings.access.key_file is None
     host = settings.server.host or ("127.0.0.1" if keyless else "0.0.0.0")
     sock = listen(host, settings.server.port)
     try:
+        await require_binary(worker_settings)
         async with contextlib.AsyncExitStack() as stack:
             url = settings.store.redis_url.get_secret_value()
             stores = await stack.enter_async_context(

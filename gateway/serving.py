@@ -56,8 +56,9 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def hypercorn_config(sock: socket.socket) -> Config:
+    """Hands the socket over to the server."""
     config = Config()
-    config.bind = [f"fd://{sock.fileno()}"]
+    config.bind = [f"fd://{sock.detach()}"]  # the server closes it
     config.accesslog = None
     config.errorlog = server_logger()
     config.backlog = 4096

@@ -7,6 +7,8 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
+from opentelemetry import trace
+
 from gateway.jobs.messages import Admin
 from gateway.kernel import json
 from gateway.kernel.errors import InvalidRequest
@@ -24,12 +26,23 @@ SIMULATED_LOGIN = ("LINGMA_SIM_LOGIN", "LINGMA_SIM_LOGGED_IN")
 
 
 def assemble(
-    settings: WorkerSettings, stores: Stores, *, environ: Mapping[str, str] | None = None, health: bool = True
+    settings: WorkerSettings,
+    stores: Stores,
+    *,
+    environ: Mapping[str, str] | None = None,
+    tracer: trace.Tracer | None = None,
+    health: bool = True,
 ) -> Worker:
     """A worker that is not started. `environ` is what its subprocesses inherit from."""
     pool = InstancePool(pool_config(settings, os.environ if environ is None else environ))
     return Worker(
-        settings, stores, pool, prepare=_bootstrap(settings), actions=admin_actions(pool), health=health
+        settings,
+        stores,
+        pool,
+        prepare=binary_preparer(settings),
+        actions=admin_actions(pool),
+        tracer=tracer,
+        health=health,
     )
 
 
@@ -62,7 +75,8 @@ def pool_config(settings: WorkerSettings, environ: Mapping[str, str]) -> PoolCon
     )
 
 
-def _bootstrap(settings: WorkerSettings) -> Callable[[], Awaitable[None]]:
+def binary_preparer(settings: WorkerSettings) -> Callable[[], Awaitable[None]]:
+    """Makes sure that there is a binary; raises BootstrapFailed."""
     config = BootstrapConfig(
         binary=settings.lingma_bin,
         source=settings.lingma_source_type,

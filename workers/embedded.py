@@ -8,8 +8,11 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
+from opentelemetry import trace
+
 from gateway.store.backends import Stores
-from workers.assemble import assemble
+from workers.assemble import assemble, binary_preparer
+from workers.bootstrap.errors import BootstrapFailed
 from workers.settings import SIMULATOR, WorkerSettings, load
 from workers.supervisor import Worker
 
@@ -23,9 +26,22 @@ def embedded_settings(environ: Mapping[str, str]) -> WorkerSettings:
     return settings.model_copy(update={"lingma_bin": SIMULATOR})
 
 
+async def require_binary(settings: WorkerSettings) -> None:
+    """Somebody at a terminal wants to know at once. Raises BootstrapFailed with a remedy."""
+    try:
+        await binary_preparer(settings)()
+    except BootstrapFailed as error:
+        raise BootstrapFailed(
+            f"no Lingma at {settings.lingma_bin}: {error}. "
+            "Set LINGMA_BIN to the binary, or LINGMA_BIN=simulator for the bundled stand-in"
+        ) from error
+
+
 @contextlib.asynccontextmanager
-async def open_worker(settings: WorkerSettings, stores: Stores) -> AsyncIterator[Worker]:
+async def open_worker(
+    settings: WorkerSettings, stores: Stores, *, tracer: trace.Tracer | None = None
+) -> AsyncIterator[Worker]:
     """A worker for the length of a block; `await worker.started()` waits until it can work."""
-    worker = assemble(settings, stores, health=False)
+    worker = assemble(settings, stores, tracer=tracer, health=False)
     async with worker.running():
         yield worker
