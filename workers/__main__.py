@@ -11,15 +11,20 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 
+from opentelemetry import trace
+
 from gateway.kernel.clock import SystemClock
 from gateway.kernel.errors import StoreError, StoreUnavailable
 from gateway.store.backends import Stores, open_stores
 from gateway.telemetry.logs import setup_logs
+from gateway.telemetry.setup import start_tracing
 from workers.assemble import assemble
+from workers.heartbeat import SOFTWARE
 from workers.settings import SettingsProblem, WorkerSettings, load
 
 log = logging.getLogger(__name__)
 
+SERVICE = "lingma-gateway-worker"
 USAGE_ERROR = 2
 FAILURE = 1
 TOLD_TWICE = 130
@@ -34,10 +39,16 @@ async def run_work(environ: Mapping[str, str]) -> int:
         print(f"lingma-gateway: {problem}", file=sys.stderr)
         return USAGE_ERROR
     setup_logs(settings.log_level.upper())
-    return await run_worker(settings)
+    tracing = start_tracing(environ, service=SERVICE, instance=settings.worker_id, version=SOFTWARE)
+    try:
+        return await run_worker(settings, environ, tracing.tracer)
+    finally:
+        tracing.close()
 
 
-async def run_worker(settings: WorkerSettings) -> int:
+async def run_worker(
+    settings: WorkerSettings, environ: Mapping[str, str], tracer: trace.Tracer | None = None
+) -> int:
     """Work until a signal comes or another process takes our name. Returns the exit code."""
     async with open_stores(settings.redis_url.get_secret_value(), SystemClock()) as stores:
         try:
@@ -45,7 +56,7 @@ async def run_worker(settings: WorkerSettings) -> int:
         except StoreError as error:
             print(f"lingma-gateway: {error}", file=sys.stderr)
             return FAILURE
-        worker = assemble(settings, stores)
+        worker = assemble(settings, stores, environ=environ, tracer=tracer)
         told = 0
 
         def signalled() -> None:

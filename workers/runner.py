@@ -9,7 +9,8 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeAlias
+
+from opentelemetry import trace
 
 from gateway.jobs.messages import Accepted, Declined, Envelope, Finished, Submit, ToolReply, slot_holder
 from gateway.kernel.clock import Clock
@@ -18,6 +19,7 @@ from gateway.store.keys import Keys
 from gateway.store.kv import KVClient
 from gateway.store.leases import Leases
 from gateway.store.turnlog import Fence, TurnState, Write
+from gateway.telemetry.spans import TurnSpan, worker_span
 from workers import pushes
 from workers.lingma.errors import AskRefused, LingmaDisconnected, LingmaNotReady
 from workers.ports import Answer, Instance
@@ -36,8 +38,6 @@ FINISH_LIMIT_S = 30.0
 RELEASE_LIMIT_S = 1.0
 RETRY_S = 0.1
 
-SlotKey: TypeAlias = tuple[bytes, str]
-
 
 @dataclass(slots=True)
 class Runner:
@@ -51,6 +51,7 @@ class Runner:
     clock: Clock
     limits: Limits
     stats: WorkerStats
+    tracer: trace.Tracer = field(default_factory=trace.NoOpTracer)
     runs: "dict[tuple[str, int], Run]" = field(default_factory=dict)
     """By turn and attempt."""
     idle: asyncio.Event = field(default_factory=asyncio.Event)
@@ -108,10 +109,8 @@ class Run:
         self.turn_id = envelope.turn_id
         self.attempt = envelope.attempt
         self.instance = instance
-        self.slot: SlotKey = (
-            runner.keys.slots(runner.worker, instance.index),
-            slot_holder(envelope.turn_id, envelope.attempt),
-        )
+        holder = slot_holder(envelope.turn_id, envelope.attempt)
+        self.slot = (runner.keys.slots(runner.worker, instance.index), holder)
         self.lease_grace_s = submit.lease_grace_s
         self.unread_since: float | None = None
         """Loop time at which heartbeat.py first found no gateway reading the turn."""
@@ -119,6 +118,7 @@ class Run:
         self.holds_slot = True
         self._runner = runner
         self._submit = submit
+        self._traceparent = (envelope.traceparent, envelope.tracestate)
         self._fence = runner.fence(envelope)
         self._outbox = runner.publisher.open(envelope, self._fence, self._refused)
         self._session_id = submit.session_id
@@ -169,7 +169,10 @@ class Run:
         """
         try:
             if await self._take(settled):
-                await self._finish(await self._answer())
+                with self._span() as span:
+                    ending = await self._answer()
+                    span.finish(outcome=ending.outcome, error_kind=ending.kind or "")
+                    await self._finish(ending)
         finally:
             self.holds_slot = False
             self._runner.close(self)
@@ -178,6 +181,15 @@ class Run:
     async def fail(self) -> None:
         """Say that the run broke; for a caller that caught what it raised."""
         await self._finish(Ending("failed", ErrorKind.INTERNAL, "the worker failed", stop=True))
+
+    def _span(self) -> TurnSpan:
+        return worker_span(
+            self._runner.tracer,
+            instance=f"{self._runner.worker}/{self.instance.name}",
+            turn_id=self.turn_id,
+            attempt=self.attempt,
+            linked_to=self._traceparent,
+        )
 
     async def _take(self, settled: Callable[[], None]) -> bool:
         """Make the turn ours. False when it is not, or was cancelled before it began."""

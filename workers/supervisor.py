@@ -10,6 +10,8 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+from opentelemetry import trace
+
 from gateway.jobs.messages import Admin
 from gateway.kernel.aio import Tasks, background, shielded, supervise
 from gateway.kernel.clock import Clock, SystemClock
@@ -60,6 +62,7 @@ class Worker:
         *,
         prepare: Callable[[], Awaitable[None]] | None = None,
         actions: dict[str, Action] | None = None,
+        tracer: trace.Tracer | None = None,
         clock: Clock | None = None,
         health: bool = True,
     ) -> None:
@@ -74,6 +77,7 @@ class Worker:
         self._pool = pool
         self._prepare = prepare
         self._actions = {**(actions or {}), "undrain": self._undrain}
+        self._tracer = tracer or trace.NoOpTracer()
         self._clock = clock or SystemClock()
         self._health = health
         self._tasks = Tasks()
@@ -216,6 +220,7 @@ class Worker:
                 total_s=settings.lingma_stream_timeout_s,
             ),
             stats=self.stats,
+            tracer=self._tracer,
         )
         heartbeat = Heartbeat(
             runner=runner,

@@ -110,6 +110,20 @@ def turn_span(
     return TurnSpan(span)
 
 
+def worker_span(
+    tracer: trace.Tracer, *, instance: str, turn_id: str, attempt: int, linked_to: tuple[str, str]
+) -> TurnSpan:
+    """A worker's part of one attempt: a trace of its own, linked to the span that submitted it."""
+    span = tracer.start_span(
+        f"run {instance}",
+        context=Context(),
+        kind=trace.SpanKind.CONSUMER,
+        attributes={"gateway.turn.id": turn_id, "gateway.attempt": attempt, "gateway.instance": instance},
+        links=_links(linked_to),
+    )
+    return TurnSpan(span)
+
+
 def _links(linked_to: tuple[str, str]) -> list[trace.Link]:
     traceparent, tracestate = linked_to
     if not traceparent:

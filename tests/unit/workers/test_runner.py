@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from gateway.jobs.messages import Accepted, Finished, FrameBatch, Heartbeat, ToolReply, slot_holder
 from gateway.kernel.aio import Tasks
@@ -12,6 +14,7 @@ from gateway.kernel.clock import SystemClock
 from gateway.kernel.errors import InvalidRequest
 from gateway.store.backends import Stores, open_memory
 from gateway.store.turnlog import Fence, TurnState
+from gateway.telemetry.setup import traced_by
 from tests.fakes.worker import (
     WORKER,
     FakeAnswer,
@@ -510,6 +513,26 @@ async def test_a_clients_answer_to_a_tool_call_is_passed_on_once(bench: Bench) -
     await run.answer_tool(reply)
     assert bench.client.approvals == [("req-1", "s-1", "t-1", True)]
     assert bench.client.results == [("req-1", "t-1", "find", {"n": 1})]
+
+
+# -- tracing ----------------------------------------------------------------------------------------------
+
+
+async def test_a_run_is_a_span_linked_to_the_one_that_submitted_it(bench: Bench) -> None:
+    exporter = InMemorySpanExporter()
+    bench.runner.tracer = traced_by(SimpleSpanProcessor(exporter)).tracer
+    await bench.gateway.create("t")
+    envelope = bench.gateway.envelope("t")
+    envelope.traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    run = bench.runner.open(envelope, bench.gateway.submit_of(), bench.instance)
+    bench.tasks.spawn(run.run(lambda: None))
+    await eventually(lambda: bench.client.answers)
+    bench.client.answers[0].say(finish(500))
+    await bench.ended(run)
+    [span] = exporter.get_finished_spans()
+    assert span.attributes is not None
+    assert (span.name, span.attributes["gateway.outcome"]) == (f"run {WORKER}/inst-0", "failed")
+    assert [hex(link.context.trace_id) for link in span.links] == ["0xaf7651916cd43dd8448eb211c80319c"]
 
 
 # -- all ways ---------------------------------------------------------------------------------------------
