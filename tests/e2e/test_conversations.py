@@ -103,7 +103,9 @@ async def test_lv_38_a_session_that_lingma_forgot_is_answered_with_the_full_hist
     child = next(c for c in fleet.workers[0].children() if "workers.simulator" in " ".join(c.cmdline()))
     child.kill()
     replica = fleet.replicas[0]
-    replica.ready("/healthz", lambda health: [i["restarts"] for i in health["instances"] if i["ready"]] == [1])
+    replica.ready(
+        "/healthz", lambda health: [i["restarts"] for i in health["instances"] if i["ready"]] == [1]
+    )
     answer = await client.ask(
         [said("user", "report one"), said("assistant", first), said("user", "report two")]
     )
