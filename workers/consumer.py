@@ -87,6 +87,8 @@ class Consumer:
         self._settling = False
         self._look_back = False
         """An entry was given up unsettled."""
+        self.caught_up = asyncio.Event()
+        """What an earlier incarnation left has been taken up."""
 
     # -- reading ------------------------------------------------------------------------------------------
 
@@ -97,6 +99,7 @@ class Consumer:
             try:
                 await self._streams.ensure_group(self._key, GROUP)
                 await self._handle_pending()
+                self.caught_up.set()
                 pause = RETRY_MIN_S
                 while True:
                     await self._handle_all(await self._read(pending=False))

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 FIRST_START_HOLD_S = 5.0
 """How long commands wait for instances at start: what an earlier incarnation left should find them ready."""
+CATCH_UP_S = 2.0
 CANCEL_WAIT_S = 3.0
 LEAVE_S = 2.0
 RETRY_S = 0.5
@@ -177,14 +178,18 @@ class Worker:
         parts.consumer.draining = self.draining
         heartbeat = parts.heartbeat
         log.info("worker.started", extra={"worker": self.settings.worker_id, "epoch": epoch})
+        await self._pool.wait_started(FIRST_START_HOLD_S)
         async with background(
-            self._supervised("heartbeat.beat", heartbeat.beat),
+            self._supervised("consumer", parts.consumer.run),
             self._supervised("heartbeat.slots", heartbeat.keep_slots),
             self._supervised("heartbeat.readers", heartbeat.watch_readers),
         ):
-            await self._pool.wait_started(FIRST_START_HOLD_S)
-            heartbeat.announce()
-            async with background(self._supervised("consumer", parts.consumer.run)):
+            # The record last: once gateways see another incarnation they give up what it has not accepted, and
+            # after a quick restart there is no need to.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CATCH_UP_S):
+                    await parts.consumer.caught_up.wait()
+            async with background(self._supervised("heartbeat.beat", heartbeat.beat)):
                 await self._pool.wait_started(self.settings.lingma_startup_timeout_s)
                 await heartbeat.written()
                 self._started.set()

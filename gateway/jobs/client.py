@@ -146,6 +146,8 @@ class JobTurn:
         self._placement: Placement | None = None
         self._attempt = 0
         self._created = False
+        self._epoch = 0
+        """The incarnation that has the attempt: the one it was placed on, then the one that accepted it."""
         self._accepted = False
         self._finished = False
         self._stopped = False
@@ -189,7 +191,7 @@ class JobTurn:
         if self._feed is None:
             self._feed = client.hub.subscribe(self._turn.id)
         self._feed.last_at = asyncio.get_running_loop().time()
-        self._placement, self._attempt = placement, attempt
+        self._placement, self._attempt, self._epoch = placement, attempt, placement.epoch
         self._accepted = self._finished = self._stopped = self.lost = False
         self._next_seq = 1
         await client.streams.append(
@@ -273,7 +275,7 @@ class JobTurn:
         if silent_s > (SILENCE_ACCEPTED_S if self._accepted else SILENCE_QUEUED_S):
             raise WorkerLost("the worker that ran this turn has gone silent")
         record = self._client.directory.worker(self._placement.worker)
-        if silent_s > 1.0 and (record is None or record.epoch != self._placement.epoch):
+        if silent_s > 1.0 and (record is None or record.epoch != self._epoch):
             raise WorkerLost("the worker that ran this turn is gone")
 
     def _current(self, messages: Sequence[tuple[Envelope, Reply]]) -> list[Reply]:
@@ -288,7 +290,7 @@ class JobTurn:
                     replies.append(fresh)
                 continue
             if isinstance(reply, Accepted):
-                self._accepted = True
+                self._accepted, self._epoch = True, envelope.epoch
             elif isinstance(reply, Finished):
                 self._finished = True
             replies.append(reply)

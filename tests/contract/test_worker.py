@@ -12,10 +12,17 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.jobs.messages import Accepted, FrameBatch
+from gateway.jobs.client import JobClient
+from gateway.jobs.codec import encode_record
+from gateway.jobs.directory import Directory, Placement
+from gateway.jobs.hub import Hub
+from gateway.jobs.messages import Accepted, Finished, FrameBatch, Reply, WorkerRecord
 from gateway.kernel.clock import SystemClock
+from gateway.kernel.ids import ReplicaId, new_turn_id
 from gateway.store.backends import Stores, open_stores
+from gateway.store.kv import KVSetOptions
 from gateway.store.turnlog import Fence, TurnState
+from gateway.turn.request import RawRequest, Turn
 from tests.fakes.worker import Gateway, eventually
 from tests.support.redis_server import RedisServer, free_port
 from tests.unit.workers.test_health import get
@@ -226,6 +233,51 @@ async def test_a_worker_that_starts_takes_up_what_the_one_before_left(bench: Ben
     async with bench.working():
         assert (await gateway.finished("queued", within_s=10)).outcome == "completed"
         assert await gateway.state("ran") is TurnState.LOST
+    assert len(bench.journal("chat/ask")) == 1
+
+
+async def test_a_gateway_notices_nothing_of_a_quick_restart(bench: Bench) -> None:
+    """The attempt was placed on the incarnation before, and pauses for longer than a stranger is trusted."""
+    stores, clock = bench.stores, SystemClock()
+    async with bench.working() as (_, before):
+        epoch = before.epoch
+    old = WorkerRecord(worker=WORKER, epoch=epoch, software="x", beat_at_ms=0, instances=[])
+    await stores.kv.kv_set(stores.keys.worker(WORKER), encode_record(old), KVSetOptions(ex=10))
+    await stores.leases.acquire(stores.keys.workers, WORKER, limit=0, ttl_s=10)
+    hub = Hub(stores.streams, stores.turns, stores.keys, "r1")
+    directory = Directory(stores.kv, stores.leases, stores.keys, clock)
+    client = JobClient(
+        streams=stores.streams,
+        turns=stores.turns,
+        kv=stores.kv,
+        keys=stores.keys,
+        hub=hub,
+        directory=directory,
+        clock=clock,
+        replica_id=ReplicaId("r1"),
+    )
+    turn = Turn(
+        id=new_turn_id(clock.now_ms()),
+        tenant="-",
+        created_at_ms=clock.now_ms(),
+        model="org_auto",
+        items=(),
+        raw=RawRequest("chat", {}),
+    )
+    placement = Placement(
+        worker=WORKER, epoch=epoch, instance="inst-0", slots_key=before.slots_key, holder=f"{turn.id}.1"
+    )
+    async with hub.running(), client.running():
+        job = client.turn(turn)
+        await job.submit(placement, 1, before.submit_of(**ask_of("r1", "wait 3 seconds")))
+        async with bench.working():
+            replies: list[Reply] = []
+            until = asyncio.get_running_loop().time() + 15
+            while not any(isinstance(reply, Finished) for reply in replies):
+                replies += await job.next(until=until)
+        client.conclude(turn.id)
+    assert isinstance(replies[-1], Finished)
+    assert replies[-1].outcome == "completed"
     assert len(bench.journal("chat/ask")) == 1
 
 
