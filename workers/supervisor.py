@@ -184,8 +184,8 @@ class Worker:
             self._supervised("heartbeat.slots", heartbeat.keep_slots),
             self._supervised("heartbeat.readers", heartbeat.watch_readers),
         ):
-            # The record last: once gateways see another incarnation they give up what it has not accepted, and
-            # after a quick restart there is no need to.
+            # The record last: once gateways see another incarnation they give up what it has not accepted,
+            # and after a quick restart there is no need to.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CATCH_UP_S):
                     await parts.consumer.caught_up.wait()
