@@ -23,7 +23,7 @@ from gateway.engine.admission import Admission
 from gateway.engine.drain import Drain
 from gateway.engine.routing import KnownModel, Router
 from gateway.engine.run import Engine, EngineLimits
-from gateway.jobs.client import JobClient
+from gateway.jobs.client import JobClient, Retention
 from gateway.jobs.directory import Directory
 from gateway.jobs.hub import Hub
 from gateway.jobs.messages import InstanceRecord
@@ -113,6 +113,9 @@ async def open_deps(
             directory=directory,
             clock=clock,
             replica_id=replica,
+            retention=Retention(
+                plain_s=settings.turns.retention_s, resumable_s=settings.turns.retention_resumable_s
+            ),
         )
         await stack.enter_async_context(hub.running())
         with contextlib.suppress(StoreError):

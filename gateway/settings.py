@@ -282,26 +282,15 @@ class ToolSettings(Section):
         None,
         "Tools that may be offered. Names by comma or line; unset: all; only separators: none.",
     )
-    mode: Annotated[Literal["auto", "forward", "emulate", "off"], BeforeValidator(_lower)] | None = _setting(
+    mode: Annotated[Literal["auto", "forward", "off"], BeforeValidator(_lower)] | None = _setting(
         "TOOL_MODE",
         None,
-        "How tools are offered. auto, forward: in the payload; off: not at all; emulate: to be taught in the "
-        "prompt, today as off. Unset: auto, or off when TOOL_FORWARD_ENABLED is false.",
-    )
-    roundtrip: Annotated[Literal["stop", "approve", "reject"], BeforeValidator(_lower)] | None = _setting(
-        "TOOL_ROUNDTRIP",
-        None,
-        "What happens to a native tool call. stop: the client runs it; approve: it is acknowledged; reject. "
-        "Unset: stop when the client sent tools, else approve. No effect yet.",
-    )
-    native_events: Annotated[Literal["all", "offered"], BeforeValidator(_lower)] = _setting(
-        "TOOL_NATIVE_EVENTS",
-        "all",
-        "Native calls shown to a client that offered no tools. all, or offered: none of them. No effect yet.",
+        "How tools are offered. auto, forward: in the payload; off: not at all. Unset: auto, or off when "
+        "TOOL_FORWARD_ENABLED is false.",
     )
 
     @property
-    def effective_mode(self) -> Literal["auto", "forward", "emulate", "off"]:
+    def effective_mode(self) -> Literal["auto", "forward", "off"]:
         if self.mode is not None:
             return self.mode
         return "auto" if self.forward_enabled else "off"
@@ -314,12 +303,12 @@ class TurnSettings(Section):
         "TURN_TIMEOUT_S", 600.0, "Limit of one turn from its start, waiting included. Seconds.", gt=0
     )
     retention_s: Seconds = _setting(
-        "TURN_RETENTION_S", 60.0, "How long the frames of an ended turn are kept. Seconds. No effect yet."
+        "TURN_RETENTION_S", 60.0, "How long the frames of an ended turn are kept. Seconds."
     )
     retention_resumable_s: Seconds = _setting(
         "TURN_RETENTION_RESUMABLE_S",
         900.0,
-        "The same for a turn that asked to be resumable. Seconds. No effect yet.",
+        "The same for a turn that asked to be resumable. Seconds.",
     )
 
 
@@ -337,11 +326,6 @@ class StoreSettings(Section):
         "KV_DIALECT",
         "redis",
         "Compare-and-swap of the store. redis: by script; home: the CAS command first.",
-    )
-    replay_isolation: Annotated[Literal["tenant", "shared"], BeforeValidator(_lower)] = _setting(
-        "REPLAY_ISOLATION",
-        "tenant",
-        "Who shares replayed reasoning. tenant, or shared with everybody, HOME nodes too. No effect yet.",
     )
 
 

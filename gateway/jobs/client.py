@@ -10,6 +10,8 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Sequence
 
+import msgspec
+
 from gateway.jobs.codec import encode
 from gateway.jobs.directory import Directory, Placement
 from gateway.jobs.hub import Feed, Hub
@@ -48,8 +50,6 @@ SILENCE_ACCEPTED_S = 6.0
 SILENCE_QUEUED_S = 30.0
 OUTAGE_LIMIT_S = 15.0
 """How long a stream waits for a store that is down before it ends with an error."""
-RETENTION_S = 60.0
-RETENTION_RESUMABLE_S = 900.0
 GRACE_S = 5.0
 GRACE_RESUMABLE_S = 30.0
 CANCEL_WAIT_S = 1.0
@@ -58,6 +58,14 @@ SETTLE_S = 2.0
 COMMANDS_TTL_S = 3600.0
 COMMANDS_MAX = 10_000
 """Bound of a worker's command stream; a worker that reads nothing is dead long before."""
+
+
+class Retention(msgspec.Struct, frozen=True, kw_only=True):
+    """How long what an ended turn said is kept, in seconds."""
+
+    plain_s: float = 60.0
+    resumable_s: float = 900.0
+    """Of a turn that asked to be resumable."""
 
 
 class JobClient:
@@ -74,7 +82,9 @@ class JobClient:
         directory: Directory,
         clock: Clock,
         replica_id: ReplicaId,
+        retention: Retention | None = None,
     ) -> None:
+        self.retention = retention or Retention()
         self.streams = streams
         self.turns = turns
         self.kv = kv
@@ -166,7 +176,8 @@ class JobTurn:
 
     @property
     def retention_s(self) -> float:
-        return RETENTION_RESUMABLE_S if self._turn.resumable else RETENTION_S
+        retention = self._client.retention
+        return retention.resumable_s if self._turn.resumable else retention.plain_s
 
     # -- starting an attempt ------------------------------------------------------------------------------
 

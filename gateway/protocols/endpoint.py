@@ -74,7 +74,6 @@ class TurnEndpoint:
             key_id=principal.key_id,
             key_max_in_flight=principal.max_in_flight,
             request_id=exchange.request_id,
-            resumable=bool(exchange.header(b"idempotency-key")),
             path_params=exchange.scope.get("path_params", {}),
             query=dict(parse_qsl(exchange.scope["query_string"].decode("latin-1"))),
         )

@@ -79,7 +79,7 @@ def test_an_allowlist_of_separators_is_empty_and_differs_from_none() -> None:
     [
         ({}, "auto"),
         ({"TOOL_FORWARD_ENABLED": "false"}, "off"),
-        ({"TOOL_FORWARD_ENABLED": "false", "TOOL_MODE": "Emulate"}, "emulate"),
+        ({"TOOL_FORWARD_ENABLED": "false", "TOOL_MODE": "Forward"}, "forward"),
         ({"TOOL_FORWARD_ENABLED": "true", "TOOL_MODE": "off"}, "off"),
     ],
 )

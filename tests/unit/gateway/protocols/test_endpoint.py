@@ -71,15 +71,6 @@ async def test_without_keys_the_turn_is_the_open_tenants() -> None:
     assert (turn.tenant, turn.key_id) == ("3bc15c8aae3e", "-")
 
 
-@pytest.mark.parametrize(("headers", "resumable"), [({}, False), ({"idempotency_key": "k"}, True)])
-async def test_a_turn_is_resumable_when_the_request_names_a_key_for_it(
-    headers: dict[str, str], resumable: bool
-) -> None:
-    deps = FakeDeps()
-    await post(deps, **headers)
-    assert deps.engine.turns[0].resumable is resumable
-
-
 async def test_a_model_that_the_key_may_not_use_is_not_found() -> None:
     deps = FakeDeps()
     deps.tiers = Tiers(KeyRing([ApiKey(digest=ApiKey.of("k").digest, models=("other",))]))
