@@ -142,6 +142,7 @@ async def open_deps(
             drain=drain,
             recorder=statistics,
             clock=clock,
+            tracer=tracing.tracer,
             limits=EngineLimits(
                 turn_timeout_s=settings.turns.timeout_s, queue_timeout_s=settings.admission.queue_timeout_s
             ),

@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 
 import msgspec
+from opentelemetry import trace
 
 from gateway.engine.admission import Admission
 from gateway.engine.drain import Drain
@@ -20,6 +21,7 @@ from gateway.engine.routing import Candidate, Route, Router
 from gateway.kernel.aio import shielded
 from gateway.kernel.clock import Clock
 from gateway.kernel.errors import GatewayError, Internal, Overloaded, QueueTimeout, UpstreamUnavailable
+from gateway.telemetry.spans import TurnSpan, turn_span
 from gateway.turn.events import (
     CancelReason,
     TurnCancelled,
@@ -57,7 +59,9 @@ class Engine:
         recorder: TurnRecorder,
         clock: Clock,
         limits: EngineLimits,
+        tracer: trace.Tracer | None = None,
     ) -> None:
+        self.tracer = tracer or trace.NoOpTracer()
         self.router = router
         self.admission = admission
         self.drain = drain
@@ -174,19 +178,52 @@ class TurnRun:
                     used.append(candidate.executor)
                 call = self._order(candidate, plan, queue_until)
                 try:
-                    async with contextlib.aclosing(candidate.executor.attempt(call)) as bursts:
+                    async with contextlib.aclosing(self._attempt(candidate, call)) as bursts:
                         async for burst in bursts:
-                            if legal := self._legal(burst):
-                                yield legal
-                            if self._repair.ended:
-                                return
-                    yield self._end(None)
+                            yield burst
                     return
                 except AttemptFailed as failure:
                     self._after(failure, plan)
         finally:
             for executor in used:
                 executor.conclude(self._turn)
+
+    async def _attempt(self, candidate: Candidate, call: Call) -> AsyncGenerator[Burst, None]:
+        """One attempt under its span; ends with a terminal event or raises."""
+        with self._span(candidate, call) as span:
+            call.trace = span.traceparent
+            try:
+                async with contextlib.aclosing(candidate.executor.attempt(call)) as bursts:
+                    async for burst in bursts:
+                        if legal := self._legal(burst):
+                            yield legal
+                        if self._repair.ended:
+                            return
+                yield self._end(None)
+            finally:
+                self._finish_span(span)
+
+    def _span(self, candidate: Candidate, call: Call) -> contextlib.AbstractContextManager[TurnSpan]:
+        return turn_span(
+            self._engine.tracer,
+            upstream=candidate.executor.name,
+            model=candidate.model,
+            turn_id=self._turn.id,
+            attempt=call.attempt,
+            stream=self._turn.stream,
+            request_id=self._turn.request_id,
+        )
+
+    def _finish_span(self, span: TurnSpan) -> None:
+        figures = self._observers.figures
+        if figures.first_content_at is not None:
+            span.first_content(figures.first_content_at - figures.started_at)
+        span.finish(
+            outcome=figures.outcome,
+            finish=figures.finish,
+            error_kind=figures.error_kind,
+            usage=figures.usage,
+        )
 
     def _order(self, candidate: Candidate, plan: Plan, queue_until: float) -> Call:
         """The next attempt, and the figures that say who makes it."""

@@ -162,6 +162,8 @@ class JobTurn:
         self._finished = False
         self._stopped = False
         self._next_seq = 1
+        self.trace = ("", "")
+        """traceparent and tracestate of the attempt that is running."""
         self.lost = False
         """The worker is gone: nobody will say that the attempt is over."""
 
@@ -245,6 +247,8 @@ class JobTurn:
             attempt=self._attempt,
             epoch=placement.epoch if placement else 0,
             tenant=self._turn.tenant,
+            traceparent=self.trace[0],
+            tracestate=self.trace[1],
             sent_at_ms=self._client.clock.now_ms(),
             request_id=self._turn.request_id,
         )

@@ -59,6 +59,8 @@ class Call(msgspec.Struct, kw_only=True):
     """Loop time until which the attempt may wait for capacity."""
     cancel_reason: CancelReason = "client_gone"
     """Why the attempt is being cut short, should it be."""
+    trace: tuple[str, str] = ("", "")
+    """traceparent and tracestate of the attempt's span; empty without tracing."""
     fresh: bool = False
     """Start without state kept upstream or injected from replay: set after a context was lost."""
 

@@ -99,6 +99,7 @@ class LingmaExecutor:
     async def attempt(self, call: Call) -> AsyncGenerator[Burst, None]:
         """One attempt; see the Executor port."""
         job = self._jobs.turn(call.turn)
+        job.trace = call.trace
         attempt = _Attempt(self, call, job)
         try:
             await attempt.start()

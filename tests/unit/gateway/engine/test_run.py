@@ -3,6 +3,8 @@ import contextlib
 from collections.abc import AsyncGenerator, Callable, Sequence
 
 import pytest
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from gateway.engine.admission import Admission
 from gateway.engine.drain import Drain
@@ -22,6 +24,7 @@ from gateway.kernel.errors import (
 from gateway.kernel.ids import TurnId
 from gateway.store.keys import Keys
 from gateway.store.leases_memory import MemoryLeases
+from gateway.telemetry.setup import traced_by
 from gateway.turn.events import (
     ItemDone,
     ItemStarted,
@@ -315,3 +318,20 @@ async def test_lv_44_a_full_gateway_answers_queue_timeout() -> None:
     assert caught.value.retry_after_s is not None
     assert caught.value.retry_after_s >= 1
     await run.aclose()
+
+
+async def test_every_attempt_has_its_span_and_hands_its_context_on() -> None:
+    exporter = InMemorySpanExporter()
+    tracing = traced_by(SimpleSpanProcessor(exporter))
+    executor = ScriptedExecutor(fails("retry", None, START), says(*WHOLE))
+    bench = Bench(executor)
+    bench.engine.tracer = tracing.tracer
+    await bench.events()
+    spans = exporter.get_finished_spans()
+    assert [span.name for span in spans] == ["chat org_auto", "chat org_auto"]
+    ids = [call.trace[0].split("-")[2] for call in executor.calls]
+    assert ids == [f"{span.context.span_id:016x}" for span in spans if span.context is not None]
+    attributes = spans[1].attributes or {}
+    assert attributes["gateway.outcome"] == "completed"
+    assert "secret" not in str(attributes)
+    tracing.close()

@@ -106,7 +106,11 @@ async def test_a_turn_is_answered_and_leaves_nothing_behind(stores: Stores) -> N
         assert record.state is TurnState.COMPLETED
 
 
-async def test_the_second_turn_continues_the_session_with_the_newest_message_alone(stores: Stores) -> None:
+async def test_lv_34_the_second_turn_continues_the_session_with_the_newest_message_alone(
+    stores: Stores,
+) -> None:
+    """Given a reply R1 whose pushes name session s-9; expect ask 2 in s-9, isReply, with "B" alone."""
+
     async def other_session(job: Job) -> None:
         await job.accept()
         await job.say("R1", session="s-9")
