@@ -1,4 +1,4 @@
-"""The command `lingma-gateway`: up, serve, work, check-config, keys.
+"""The command `lingma-gateway`: up, serve, work, check-config, keys, turns.
 
 A composition root: `up` and `work` import `workers`, lazily; nothing else in this package does. Exit codes:
 0 stopped as asked, 1 failed while running, 2 settings or arguments that cannot work.
@@ -28,6 +28,8 @@ app = typer.Typer(
 )
 keys_app = typer.Typer(help="API keys.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
+turns_app = typer.Typer(help="Turns in the store.", no_args_is_help=True)
+app.add_typer(turns_app, name="turns")
 
 Port = Annotated[int | None, typer.Option(help="Port to listen on (PORT).", min=0, max=65535)]
 Host = Annotated[str | None, typer.Option(help="Address to listen on (HOST).")]
@@ -89,6 +91,28 @@ def keys_hash() -> None:
         _fail("give the key on standard input", USAGE_ERROR)
     digest = hash_key(key)
     typer.echo(f"sha256 {digest}\nid     {digest[:8]}\ntenant {tenant_of(key.encode())}")
+
+
+@turns_app.command("tail")
+def turns_tail(
+    turn_id: Annotated[str, typer.Argument(help="The turn's id, as in the answer's x-turn-id header.")],
+    bodies: Annotated[bool, typer.Option(help="Show what was said, too.")] = False,
+) -> None:
+    """What the store holds of a turn, and what is added until it ends. Needs REDIS_URL."""
+    settings = _settings(dict(os.environ))
+    _checked(settings.require_shared_store)
+    _run(_tail(settings, turn_id, bodies=bodies))
+
+
+async def _tail(settings: GatewaySettings, turn_id: str, *, bodies: bool) -> int:
+    from gateway.admin.tail import tail
+    from gateway.kernel.clock import SystemClock
+    from gateway.store.backends import open_stores
+
+    async with open_stores(settings.store.redis_url.get_secret_value(), SystemClock()) as stores:
+        async for line in tail(stores, turn_id, bodies=bodies):
+            typer.echo(line)
+    return 0
 
 
 def _environ(**overrides: str | int | None) -> dict[str, str]:
