@@ -72,7 +72,8 @@ def build_app(deps: Deps) -> ASGIApp:
 
 
 def protocol_of(path: str) -> ClientProtocol:
-    return next(protocol for prefix, protocol in ENVELOPES if path.startswith(prefix))
+    """Of the first prefix that fits. A target that is no path (`*`, a whole URL) gets the last resort."""
+    return next((protocol for prefix, protocol in ENVELOPES if path.startswith(prefix)), ENVELOPES[-1][1])
 
 
 async def internal_error(request: Request, error: Exception) -> Response:

@@ -95,6 +95,8 @@ class Admission:
             await self._acquire_key(turn, held)
         if self.max_in_flight > 0:
             key = self._keys.inflight
+            # Noted before it is asked for: a client that leaves while the answer is under way frees it, too.
+            self._hold(held, key, turn.id)
 
             async def attempt() -> bool | None:
                 return (
@@ -111,12 +113,12 @@ class Admission:
     async def _acquire_key(self, turn: Turn, held: list[tuple[bytes, str]]) -> None:
         """A key at its own limit is told at once: its other turns are its own business."""
         key = self._keys.inflight_of(turn.key_id)
+        self._hold(held, key, turn.id)
         if not await self._leases.acquire(key, turn.id, limit=turn.key_max_in_flight, ttl_s=LEASE_S):
             raise RateLimited(
                 f"This API key already has {turn.key_max_in_flight} requests in flight",
                 retry_after_s=RETRY_AFTER_S,
             )
-        self._hold(held, key, turn.id)
 
     def _hold(self, held: list[tuple[bytes, str]], key: bytes, holder: str) -> None:
         held.append((key, holder))

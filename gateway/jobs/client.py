@@ -154,6 +154,8 @@ class JobTurn:
         self._turn = turn
         self._feed: Feed | None = None
         self._placement: Placement | None = None
+        self._unsent: Placement | None = None
+        """A slot that is reserved for an attempt which no worker has heard of yet."""
         self._attempt = 0
         self._created = False
         self._epoch = 0
@@ -190,6 +192,7 @@ class JobTurn:
         slot was never taken over.
         """
         client = self._client
+        self._unsent = placement
         fence = Fence(attempt, placement.worker, placement.epoch)
         submit.lease_grace_s = GRACE_RESUMABLE_S if self._turn.resumable else GRACE_S
         submit.retention_s = self.retention_s
@@ -207,6 +210,7 @@ class JobTurn:
         self._placement, self._attempt, self._epoch = placement, attempt, placement.epoch
         self._accepted = self._finished = self._stopped = self.lost = False
         self._next_seq = 1
+        self._unsent = None
         await client.streams.append(
             client.keys.commands(placement.worker), encode(self._envelope(), submit), max_len=COMMANDS_MAX
         )
@@ -326,8 +330,8 @@ class JobTurn:
 
     @property
     def running(self) -> bool:
-        """An attempt was handed to a worker that has not said that it is over."""
-        return self._placement is not None and not self._finished
+        """An attempt was handed to a worker that has not said that it is over, or is about to be."""
+        return self._unsent is not None or (self._placement is not None and not self._finished)
 
     async def stop(self, reason: str) -> None:
         """Tell the worker to stop the running attempt. Idempotent, safe before Accepted, never raises."""
@@ -350,18 +354,18 @@ class JobTurn:
         Afterwards the worker's appends are refused and it stops that chat; the slot is free.
         Raises StoreUnavailable.
         """
-        if not self.lost:
-            await self._wait_finished(CANCEL_WAIT_S)
-        if self._finished:
-            return
+        if self._unsent is None:
+            if not self.lost:
+                await self._wait_finished(CANCEL_WAIT_S)
+            if self._finished:
+                return
+        client = self._client
         if self.lost and self._placement is not None:
             # Its owner may be gone for good; a command sent to it after its stream had ended made a new one.
-            await self._client.streams.expire(
-                self._client.keys.commands(self._placement.worker), COMMANDS_TTL_S
-            )
+            await client.streams.expire(client.keys.commands(self._placement.worker), COMMANDS_TTL_S)
         state = TurnState.LOST if self.lost else TurnState.CANCELLED
         outcome: Outcome = "lost" if self.lost else "cancelled"
-        await self._client.turns.finish(
+        await client.turns.finish(
             self.turn_id,
             state,
             fence=None,
@@ -369,8 +373,9 @@ class JobTurn:
             retention_s=self.retention_s,
         )
         self._finished = True
-        if self._placement is not None:
-            await self._client.directory.release(self._placement)
+        for placement in (self._placement, self._unsent):
+            if placement is not None:
+                await client.directory.release(placement)
 
     async def _wait_finished(self, within_s: float) -> None:
         loop = asyncio.get_running_loop()

@@ -15,6 +15,7 @@ import msgspec
 
 from gateway.jobs.codec import decode_record
 from gateway.jobs.messages import InstanceRecord, WorkerRecord
+from gateway.kernel.aio import shielded
 from gateway.kernel.clock import Clock
 from gateway.kernel.errors import StoreUnavailable
 from gateway.store.keys import Keys
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 REFRESH_S = 1.0
 RESERVE_S = 10.0
 """How long a reserved slot waits for the worker to take it over."""
+RELEASE_S = 1.0
 
 
 class Placement(msgspec.Struct, frozen=True):
@@ -130,9 +132,14 @@ class Directory:
 
     async def reserve(self, candidate: Candidate, holder: str) -> Placement | None:
         """Take one slot of that instance, or None when it is full. Raises StoreUnavailable."""
-        taken = await self._leases.acquire(
-            candidate.slots_key, holder, limit=candidate.instance.capacity, ttl_s=RESERVE_S
-        )
+        try:
+            taken = await self._leases.acquire(
+                candidate.slots_key, holder, limit=candidate.instance.capacity, ttl_s=RESERVE_S
+            )
+        except asyncio.CancelledError:
+            # The answer was under way: nobody else would free what it may have taken.
+            await shielded(self._leases.release(candidate.slots_key, holder), within_s=RELEASE_S)
+            raise
         if not taken:
             return None
         return Placement(

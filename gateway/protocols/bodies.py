@@ -14,6 +14,9 @@ from gateway.kernel.errors import InvalidRequest
 from gateway.kernel.ids import TurnId
 from gateway.kernel.json import Json, JsonError, JsonObject, loads
 
+MAX_DEPTH = 128
+"""Levels of a body. Parsers read far deeper, but that could not be written again for an upstream."""
+
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
@@ -40,7 +43,24 @@ def load_object(body: bytes) -> JsonObject:
         raise InvalidRequest(_json_problem(body, error)) from None
     if not isinstance(value, dict):
         raise InvalidRequest(f"The request body must be a JSON object, not {_named(value)}")
+    if _deeper_than(value, MAX_DEPTH):
+        raise InvalidRequest(f"The request body is nested more than {MAX_DEPTH} levels deep")
     return value
+
+
+def _deeper_than(value: Json, limit: int) -> bool:
+    """Level by level, without recursion."""
+    level: list[Json] = [value]
+    for _ in range(limit):
+        level = [
+            child
+            for parent in level
+            for child in (parent.values() if isinstance(parent, dict) else parent)  # type: ignore[union-attr]
+            if isinstance(child, dict | list)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _json_problem(body: bytes, error: JsonError) -> str:

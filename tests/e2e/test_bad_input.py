@@ -90,6 +90,7 @@ def post(body: bytes, *headers: str, path: str = "/v1/chat/completions", length:
         (b'{"model":"m","messages":[{"role":"user","content":{"a":1}}]}', "messages.0.content"),
         (b'{"model":"m","messages":[{"content":"x"}]}', "messages.0.role"),
         (b"[" * 5000, "JSON"),
+        (b'{"model":"m","messages":[],"tools":' + b"[" * 300 + b"]" * 300 + b"}", "levels deep"),
     ],
 )
 def test_bad_bodies_are_told_what_is_wrong(live: Service, body: bytes, word: str) -> None:
@@ -121,6 +122,8 @@ def test_a_chunked_body_over_the_limit_is_refused(live: Service) -> None:
     [
         (b"GET /v1/nothing HTTP/1.1", 404),
         (b"GET / HTTP/1.1", 404),
+        (b"OPTIONS * HTTP/1.1", 404),
+        (b"GET http://elsewhere/v1/chat/completions HTTP/1.1", 404),
         (b"GET /v1/chat/completions HTTP/1.1", 405),
         (b"DELETE /v1/models HTTP/1.1", 405),
         (b"GET /v1/models/no-such-model HTTP/1.1", 404),

@@ -132,3 +132,32 @@ async def test_leases_are_renewed_while_their_turn_runs(monkeypatch: pytest.Monk
             while leases.renewals == seen:
                 await asyncio.sleep(0.001)
         assert await leases.count(Keys().inflight) == 1
+
+
+class LateAnswers(MemoryLeases):
+    """The store has done it; the answer is still on its way."""
+
+    async def acquire(self, key: bytes, holder: str, *, limit: int, ttl_s: float) -> bool:
+        await super().acquire(key, holder, limit=limit, ttl_s=ttl_s)
+        await asyncio.Event().wait()
+        return True
+
+
+@pytest.mark.parametrize("key_limit", [0, 1])
+async def test_a_client_that_leaves_while_it_is_admitted_leaves_no_lease(key_limit: int) -> None:
+    leases = LateAnswers(FakeClock())
+    admission = make(1, leases)
+    keys = [Keys().inflight, Keys().inflight_of("k1")]
+
+    async def enter() -> None:
+        async with admission.admitted(turn("a", limit=key_limit), until=soon()):
+            pass
+
+    task = asyncio.get_running_loop().create_task(enter())
+    async with asyncio.timeout(5):
+        while not sum(await leases.counts(keys)):
+            await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await leases.counts(keys) == [0, 0]

@@ -257,3 +257,47 @@ async def test_a_lost_turn_is_ended_by_the_gateway(stores: Stores) -> None:
 async def test_concluding_an_unknown_turn_does_nothing(stores: Stores) -> None:
     async with GatewaySide(stores).running() as gateway:
         gateway.jobs.conclude("nobody")
+
+
+@pytest.mark.parametrize("step", ["create", "append"])
+async def test_a_client_that_leaves_during_the_submit_frees_the_slot(
+    stores: Stores, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its client left before, and while, the worker was told."""
+    target = stores.turns if step == "create" else stores.streams
+    original = getattr(target, step)
+    reached = asyncio.Event()
+
+    async def late(*args: object, **kwargs: object) -> object:
+        result = await original(*args, **kwargs)
+        if step == "create" or kwargs.get("max_len") == client_module.COMMANDS_MAX:
+            reached.set()
+            await asyncio.Event().wait()
+        return result
+
+    async def ends_when_told(job: Job) -> None:
+        await job.accept()
+        await job.cancelled.wait()
+        await job.finish("cancelled")
+
+    worker = ScriptedWorker(stores, "w", ends_when_told)
+    async with GatewaySide(stores).running(worker) as gateway:
+        turn = new_turn()
+        monkeypatch.setattr(target, step, late)
+        task = asyncio.get_running_loop().create_task(submit(gateway, turn))
+        await reached.wait()
+        monkeypatch.setattr(target, step, original)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await gateway.jobs.turn(turn).stop("client_gone")
+        gateway.jobs.conclude(turn.id)
+        async with asyncio.timeout(0.9):
+            while await gateway.slots_used(worker):
+                await asyncio.sleep(0.01)
+        record = await stores.turns.get(turn.id)
+        assert record is not None
+        await until(lambda: gateway.hub.turns == 0, "the turn to be settled")
+        record = await stores.turns.get(turn.id)
+        assert record is not None
+        assert record.state is TurnState.CANCELLED

@@ -175,3 +175,28 @@ async def test_records_of_another_version_are_left_out(fleet: Fleet) -> None:
     await fleet.leases.acquire(fleet.keys.workers, "z", limit=0, ttl_s=10)
     await fleet.beat("w", instance(0))
     assert [record.worker for record in fleet.directory.workers] == ["w"]
+
+
+class LateAnswers(MemoryLeases):
+    """The store has done it; the answer is still on its way."""
+
+    async def acquire(self, key: bytes, holder: str, *, limit: int, ttl_s: float) -> bool:
+        taken = await super().acquire(key, holder, limit=limit, ttl_s=ttl_s)
+        if limit:
+            await asyncio.Event().wait()
+        return taken
+
+
+async def test_a_client_that_leaves_while_a_slot_is_reserved_frees_it(fleet: Fleet) -> None:
+    late = LateAnswers(fleet.clock)
+    fleet.leases = late
+    fleet.directory = Directory(fleet.kv, late, fleet.keys, fleet.clock)
+    await fleet.beat("w", instance(0))
+    task = asyncio.get_running_loop().create_task(fleet.place("t"))
+    async with asyncio.timeout(5):
+        while not await late.count(fleet.keys.slots("w", 0)):
+            await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await late.count(fleet.keys.slots("w", 0)) == 0
