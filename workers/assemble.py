@@ -71,6 +71,7 @@ def pool_config(settings: WorkerSettings, environ: Mapping[str, str]) -> PoolCon
             ask_style=settings.lingma_ask_style,
         ),
         accounts=tuple(accounts),
+        exclusive=settings.lingma_accounts_mode == "exclusive",
         count=resolve_instance_count(settings.lingma_instance_count, len(accounts)),
     )
 

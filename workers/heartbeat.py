@@ -18,7 +18,7 @@ from gateway.kernel.errors import StoreUnavailable
 from gateway.store.kv import KVSetOptions
 from gateway.store.streams import Streams
 from gateway.store.turnlog import TurnLog
-from workers.ports import Pool
+from workers.ports import WAITING, Pool
 from workers.runner import Runner
 
 log = logging.getLogger(__name__)
@@ -75,10 +75,11 @@ class Heartbeat:
             software=SOFTWARE,
             draining=self._draining(),
             beat_at_ms=runner.clock.now_ms(),
-            instances=self.instances(),
+            instances=[one for one in self.instances() if one.state != WAITING],
         )
 
     def instances(self) -> list[InstanceRecord]:
+        """All of them. Those whose account is elsewhere are no news to gateways: they have it from there."""
         in_flight = self._runner.in_flight
         return [msgspec.structs.replace(one, in_flight=in_flight(one.name)) for one in self._pool.snapshot()]
 
@@ -112,8 +113,8 @@ class Heartbeat:
             except TimeoutError:
                 continue
 
-    def _readiness(self) -> list[tuple[bool, str]]:
-        return [(one.ready, one.login) for one in self._pool.snapshot()]
+    def _readiness(self) -> list[tuple[bool, str, bool]]:
+        return [(one.ready, one.login, one.state == WAITING) for one in self._pool.snapshot()]
 
     def _note_store(self, ok: bool) -> None:
         if ok is not self.store_ok:

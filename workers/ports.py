@@ -10,6 +10,9 @@ from typing import Protocol
 from gateway.jobs.messages import InstanceRecord
 from gateway.kernel.json import Json
 
+WAITING = "waiting"
+"""The state of an instance whose account is not ours now. Gateways do not hear of it."""
+
 
 class Answer(Protocol):
     """What the upstream pushes for one ask."""
@@ -70,7 +73,52 @@ class Pool(Protocol):
     def snapshot(self) -> Sequence[InstanceRecord]: ...
 
 
+class LeasedAccount(Protocol):
+    """An account and the instances that use it. They run only between grant() and stop()."""
+
+    @property
+    def id(self) -> str:
+        """The same on every worker that knows the account. Not to be shown."""
+        ...
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Of its instances."""
+        ...
+
+    @property
+    def at_home(self) -> bool:
+        """Whether it can be used here without a person who logs in."""
+        ...
+
+    @property
+    def movable(self) -> bool:
+        """Whether nothing is lost when another worker goes on with it."""
+        ...
+
+    def grant(self) -> None:
+        """It is ours: start."""
+        ...
+
+    def withhold(self, holder: str) -> None:
+        """It is that worker's; empty: nobody's yet. For what does not run."""
+        ...
+
+    def leave(self) -> None:
+        """Take no new work."""
+        ...
+
+    async def stop(self) -> None:
+        """End the processes; nothing uses the account when this returns."""
+        ...
+
+
 class ManagedPool(Pool, Protocol):
+    @property
+    def leased(self) -> Sequence[LeasedAccount]:
+        """Accounts to be held before their instances run; the other instances run anyway."""
+        ...
+
     def running(self) -> AbstractAsyncContextManager[object]:
         """Keep the instances up for the length of a block; a start that fails is tried again."""
         ...

@@ -155,7 +155,10 @@ class WorkerSettings(BaseModel):
 
     # -- instances and accounts ---------------------------------------------------------------------------
     lingma_instance_count: OptionalCount = _named(
-        "LINGMA_INSTANCE_COUNT", None, "Number of instances. Count; default: one for each account, else 1."
+        "LINGMA_INSTANCE_COUNT",
+        None,
+        "Number of instances: of all workers together when exclusive accounts are configured, else of this "
+        "worker. Count; default: one for each account, else 1.",
     )
     lingma_instance_max_in_flight: int = _named(
         "LINGMA_INSTANCE_MAX_IN_FLIGHT", 4, "Turns one instance runs at the same time. Count.", ge=1
@@ -175,7 +178,8 @@ class WorkerSettings(BaseModel):
     lingma_accounts_mode: Literal["exclusive", "replicate"] = _named(
         "LINGMA_ACCOUNTS_MODE",
         "exclusive",
-        "An account is used by one worker at a time, or by every worker that knows it.",
+        "exclusive: each account is used by one worker at a time, another one takes over when that is gone; "
+        "replicate: by every worker that knows it.",
     )
     auto_login_enabled: OptionalFlag = _named(
         "AUTO_LOGIN_ENABLED",

@@ -1,31 +1,32 @@
 """A worker as a whole: pool of instances, consumer, heartbeat, health endpoint, and their order.
 
-Start: health, instances, then, once the store answers, the epoch, the record and the commands. Stop: decline
-what is new, let turns end, cancel the rest with a reason so that clients get a legal end, stop the instances,
-take the record away. Used by standalone.py for `work` and by embedded.py for `up`.
+Start: health, instances, then, once the store answers, the epoch, the accounts, the record and the commands.
+Stop: decline what is new, let turns end, cancel the rest with a reason so that clients get a legal end, stop
+the instances, take the record away and give the accounts back. Assembled by assemble.py.
 """
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from opentelemetry import trace
 
-from gateway.jobs.messages import Admin
+from gateway.jobs.messages import Admin, InstanceRecord
 from gateway.kernel.aio import Tasks, background, shielded, supervise
 from gateway.kernel.clock import Clock, SystemClock
 from gateway.kernel.errors import GatewayError, StoreUnavailable
 from gateway.kernel.json import Json, JsonObject
 from gateway.store.backends import Stores
+from workers.accounts.leases import AccountLeases
 from workers.admin import Action, AdminDesk
 from workers.consumer import Consumer
 from workers.health import HealthServer, HealthView
 from workers.heartbeat import Heartbeat
-from workers.ports import ManagedPool
+from workers.ports import WAITING, LeasedAccount, ManagedPool
 from workers.publisher import Publisher
 from workers.recovery import clear_up, next_epoch
-from workers.runner import Runner
+from workers.runner import Run, Runner
 from workers.settings import WorkerSettings
 from workers.stats import WorkerStats
 from workers.watch import Limits
@@ -46,10 +47,13 @@ POLL_S = 0.05
 class _Parts:
     """What exists once the epoch is known."""
 
-    def __init__(self, runner: Runner, heartbeat: Heartbeat, consumer: Consumer) -> None:
+    def __init__(
+        self, runner: Runner, heartbeat: Heartbeat, consumer: Consumer, accounts: AccountLeases | None
+    ) -> None:
         self.runner = runner
         self.heartbeat = heartbeat
         self.consumer = consumer
+        self.accounts = accounts
 
 
 class Worker:
@@ -122,24 +126,40 @@ class Worker:
             return
         runner = self._parts.runner
         log.info("worker.draining", extra={"in_flight": len(runner.runs)})
-        await self._idle(runner, self.settings.drain_deadline_s, self._hurry)
-        for run in list(runner.runs.values()):
-            run.stop("drain")
-        await self._idle(runner, CANCEL_WAIT_S)
+        await self._see_out(runner, lambda: list(runner.runs.values()), self.settings.drain_deadline_s)
         log.info("worker.drained", extra={"in_flight": len(runner.runs)})
 
     def hurry(self) -> None:
         """Cut the drain short: running turns are cancelled now."""
         self._hurry.set()
 
-    async def _idle(self, runner: Runner, within_s: float, unless: asyncio.Event | None = None) -> None:
-        """Wait until nothing runs, the time is up or the event is set."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + within_s
-        while runner.runs and loop.time() < until and not (unless is not None and unless.is_set()):
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(POLL_S):
-                    await runner.idle.wait()
+    async def _see_out(self, runner: Runner, runs: Callable[[], list[Run]], within_s: float) -> None:
+        """Let them end, cancel those that go on for longer, wait until they have."""
+
+        async def gone(within_s: float, unless: asyncio.Event | None = None) -> None:
+            loop = asyncio.get_running_loop()
+            until = loop.time() + within_s
+            while runs() and loop.time() < until and not (unless is not None and unless.is_set()):
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(POLL_S):
+                        await runner.idle.wait()
+
+        await gone(within_s, self._hurry)
+        for run in runs():
+            run.stop("drain")
+        await gone(CANCEL_WAIT_S)
+
+    async def _retire(self, account: LeasedAccount, *, lost: bool) -> None:
+        """Nothing uses the account any more when this returns. One given away lets all its turns end."""
+        assert self._parts is not None
+        runner = self._parts.runner
+        names = account.names
+        await self._see_out(
+            runner,
+            lambda: [run for run in runner.runs.values() if run.instance.name in names],
+            self.settings.drain_deadline_s if lost else self.settings.lingma_stream_timeout_s,
+        )
+        await account.stop()
 
     async def _leave(self) -> None:
         if self._parts is None:
@@ -147,6 +167,8 @@ class Worker:
         try:
             async with asyncio.timeout(LEAVE_S):
                 await self._parts.heartbeat.remove()
+                if self._parts.accounts is not None:
+                    await self._parts.accounts.leave()
         except (TimeoutError, StoreUnavailable):
             log.info("worker.record_left_to_expire")
 
@@ -176,9 +198,15 @@ class Worker:
         epoch = await self._take_over()
         parts = self._parts = self._assemble(epoch)
         parts.consumer.draining = self.draining
-        heartbeat = parts.heartbeat
         log.info("worker.started", extra={"worker": self.settings.worker_id, "epoch": epoch})
-        await self._pool.wait_started(FIRST_START_HOLD_S)
+        async with contextlib.AsyncExitStack() as stack:
+            if parts.accounts is not None:
+                await stack.enter_async_context(background(self._supervised("accounts", parts.accounts.run)))
+            await self._pool.wait_started(FIRST_START_HOLD_S)
+            await self._run_turns(parts)
+
+    async def _run_turns(self, parts: _Parts) -> None:
+        heartbeat = parts.heartbeat
         async with background(
             self._supervised("consumer", parts.consumer.run),
             self._supervised("heartbeat.slots", heartbeat.keep_slots),
@@ -244,7 +272,21 @@ class Worker:
             tasks=self._tasks,
             on_drain=self.begin_drain,
         )
-        return _Parts(runner, heartbeat, consumer)
+        return _Parts(runner, heartbeat, consumer, self._account_leases(epoch))
+
+    def _account_leases(self, epoch: int) -> AccountLeases | None:
+        if not self._pool.leased:
+            return None
+        return AccountLeases(
+            self._stores,
+            self._pool.leased,
+            worker=self.settings.worker_id,
+            epoch=epoch,
+            clock=self._clock,
+            tasks=self._tasks,
+            retire=self._retire,
+            draining=lambda: self.draining,
+        )
 
     async def _supervised(self, name: str, body: Callable[[], Awaitable[None]]) -> None:
         def count() -> None:
@@ -276,39 +318,25 @@ class Worker:
 
     def _ready(self) -> bool:
         parts = self._parts
-        return (
-            parts is not None
-            and parts.heartbeat.store_ok
-            and not self.draining
-            and any(one.ready for one in self._pool.snapshot())
-        )
+        if parts is None or not parts.heartbeat.store_ok or self.draining:
+            return False
+        instances = self._pool.snapshot()
+        return any(one.ready for one in instances) or _stands_by(instances)
 
     def _document(self) -> JsonObject:
         parts = self._parts
         instances = parts.heartbeat.instances() if parts is not None else self._pool.snapshot()
+        ours = [one for one in instances if one.state != WAITING]
         return {
-            "ok": any(one.ready for one in instances),
+            "ok": any(one.ready for one in ours) or _stands_by(instances),
             "worker": self.settings.worker_id,
             "epoch": parts.runner.publisher.epoch if parts is not None else 0,
             "draining": self.draining,
             "store_ok": parts is not None and parts.heartbeat.store_ok,
             "in_flight": len(parts.runner.runs) if parts is not None else 0,
-            "pool_size": len(instances),
-            "pool_ready": sum(one.ready for one in instances),
-            "instances": [
-                {
-                    "name": one.name,
-                    "idx": one.index,
-                    "state": one.state,
-                    "ready": one.ready,
-                    "login": one.login,
-                    "in_flight": one.in_flight,
-                    "capacity": one.capacity,
-                    "restarts": one.restarts,
-                    "pid": one.pid,
-                }
-                for one in instances
-            ],
+            "pool_size": len(ours),
+            "pool_ready": sum(one.ready for one in ours),
+            "instances": [_shown(one) for one in instances],
         }
 
     def _metrics(self) -> str:
@@ -316,3 +344,25 @@ class Worker:
         instances = parts.heartbeat.instances() if parts is not None else self._pool.snapshot()
         in_flight = len(parts.runner.runs) if parts is not None else 0
         return self.stats.prometheus(in_flight=in_flight, draining=self.draining, instances=instances)
+
+
+def _stands_by(instances: Sequence[InstanceRecord]) -> bool:
+    """Every account is in use elsewhere: nothing is wrong and there is nothing to do."""
+    return bool(instances) and all(one.held_by for one in instances)
+
+
+def _shown(instance: InstanceRecord) -> JsonObject:
+    shown: JsonObject = {
+        "name": instance.name,
+        "idx": instance.index,
+        "state": instance.state,
+        "ready": instance.ready,
+        "login": instance.login,
+        "in_flight": instance.in_flight,
+        "capacity": instance.capacity,
+        "restarts": instance.restarts,
+        "pid": instance.pid,
+    }
+    if instance.held_by:
+        shown["held_by"] = instance.held_by
+    return shown

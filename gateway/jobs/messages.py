@@ -149,8 +149,9 @@ class InstanceRecord(msgspec.Struct, kw_only=True):
     ready: bool
     """Connected and logged in: may be given work."""
     state: str
+    """waiting: another worker has its account; such an instance is only in a worker's own view."""
     login: str = "unknown"
-    """logged_in, login_required or unknown."""
+    """logged_in, login_required, elsewhere or unknown."""
     capacity: int
     in_flight: int = 0
     models: list[ModelInfo] = msgspec.field(default_factory=list)
@@ -158,6 +159,8 @@ class InstanceRecord(msgspec.Struct, kw_only=True):
     """Hash of the account it is logged in with, never its name."""
     pid: int = 0
     restarts: int = 0
+    held_by: str = ""
+    """The worker that has its account, while it waits for that."""
 
 
 class WorkerRecord(msgspec.Struct, kw_only=True):

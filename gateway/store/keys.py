@@ -156,6 +156,10 @@ class Keys:
     def account(self, account_id: str) -> bytes:
         return self._key(f"account:{hash_key_part(account_id)}")
 
+    def account_users(self, account_ids: Sequence[str]) -> bytes:
+        """The workers that share exactly these accounts."""
+        return self._key(f"accounts:{_hash_parts(*sorted(account_ids))}")
+
     def reply(self, request_id: str) -> bytes:
         return self._key(f"reply:{request_id}")
 
@@ -309,10 +313,18 @@ CATALOGUE: tuple[KeySpec, ...] = (
     KeySpec(
         "account",
         "<prefix>:v1:account:<h account>",
+        "string",
+        "the worker that holds the account, every second",
+        "workers that know the account",
+        "10 s",
+    ),
+    KeySpec(
+        "account_users",
+        "<prefix>:v1:accounts:<h accounts>",
         "zset",
-        "the worker that holds the account",
-        "workers",
-        "the member ends by itself unless renewed",
+        "workers that may use these accounts, every second",
+        "the same",
+        "members end 10 s after the last renewal",
     ),
     KeySpec("reply", "<prefix>:v1:reply:<request>", "string", "workers", "the gateway that asked", "60 s"),
     KeySpec("stat", "<prefix>:v1:stats:<name>", "string", "gateways", "gateways", "none"),

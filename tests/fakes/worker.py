@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Literal
 
 from gateway.jobs.codec import decode_reply, encode
@@ -25,6 +25,7 @@ from gateway.kernel.clock import Clock
 from gateway.kernel.errors import StoreUnavailable
 from gateway.store.backends import Stores
 from gateway.store.turnlog import Fence, TurnRecord, TurnState
+from workers.ports import WAITING, LeasedAccount
 
 WORKER = "w-1"
 
@@ -129,9 +130,21 @@ class FakeInstance:
         self.index = index
         self.capacity = capacity
         self.ready = True
+        self.held_by = ""
+        """The worker that has its account; then it waits."""
         self.client = FakeClient()
 
     def record(self) -> InstanceRecord:
+        if self.held_by:
+            return InstanceRecord(
+                name=self.name,
+                index=self.index,
+                ready=False,
+                state=WAITING,
+                login="elsewhere",
+                capacity=self.capacity,
+                held_by=self.held_by,
+            )
         return InstanceRecord(
             name=self.name,
             index=self.index,
@@ -141,7 +154,35 @@ class FakeInstance:
         )
 
 
+class FakeAccount:
+    """An account with one instance."""
+
+    def __init__(self, instance: FakeInstance, account_id: str = "ann") -> None:
+        self.id = account_id
+        self.names = frozenset({instance.name})
+        self.at_home = True
+        self.movable = True
+        self.running = False
+        self.instance = instance
+        instance.ready = False
+
+    def grant(self) -> None:
+        self.running = self.instance.ready = True
+        self.instance.held_by = ""
+
+    def withhold(self, holder: str) -> None:
+        self.instance.held_by = holder
+
+    def leave(self) -> None:
+        self.instance.ready = False
+
+    async def stop(self) -> None:
+        self.running = False
+
+
 class FakePool:
+    leased: Sequence[LeasedAccount] = ()
+
     def __init__(self, *instances: FakeInstance) -> None:
         self.instances = instances or (FakeInstance(),)
         self.events: list[str] = []

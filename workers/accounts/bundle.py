@@ -54,10 +54,10 @@ def restore_bundle(account: Account, work_dir: Path) -> Restored:
     """Put the account's login into a work directory that has none. A bad bundle is logged and passed over."""
     if not account.has_bundle:
         return Restored.NO_BUNDLE
-    if _has_login(work_dir):
+    if has_login(work_dir):
         return Restored.KEPT
     try:
-        files = read_bundle(account.session_bundle or _read_file(Path(account.session_bundle_file)))
+        files = read_bundle(_bundle_text(account))
         _write_all(work_dir, files)
     except (BundleRejected, OSError) as error:
         problem = error.message if isinstance(error, BundleRejected) else type(error).__name__
@@ -67,9 +67,27 @@ def restore_bundle(account: Account, work_dir: Path) -> Restored:
     return Restored.RESTORED
 
 
+def has_login(work_dir: Path) -> bool:
+    """Whether a login is on disk; whether it still counts is another question."""
+    try:
+        return (work_dir / USER_FILE).stat().st_size > 0
+    except OSError:
+        return False
+
+
+def identity(account: Account) -> str:
+    """The same wherever an account is known: its user, else its bundle. A secret, to be hashed."""
+    if account.username:
+        return f"user {account.username}"
+    try:
+        return f"bundle {''.join(_bundle_text(account).split())}"
+    except (BundleRejected, OSError):
+        return f"file {account.session_bundle_file}"
+
+
 def export_bundle(work_dir: Path, *, logged_in: bool) -> str:
     """The login of a work directory. Raises BundleUnavailable without one."""
-    if not logged_in or not _has_login(work_dir):
+    if not logged_in or not has_login(work_dir):
         raise BundleUnavailable("the instance is not logged in", code="not_logged_in")
     archive = io.BytesIO()
     total = 0
@@ -148,11 +166,8 @@ def _unpack(data: bytes) -> bytes:
     return archive
 
 
-def _has_login(work_dir: Path) -> bool:
-    try:
-        return (work_dir / USER_FILE).stat().st_size > 0
-    except OSError:
-        return False
+def _bundle_text(account: Account) -> str:
+    return account.session_bundle or _read_file(Path(account.session_bundle_file))
 
 
 def _read_file(path: Path) -> str:

@@ -200,3 +200,11 @@ async def test_an_outage_does_not_count_as_absence(bench: Bench, monkeypatch: py
     await eventually(lambda: run.unread_since is not None)
     bench.turns.mode = "off"
     await eventually(lambda: run.unread_since is None)
+
+
+async def test_gateways_do_not_hear_of_instances_whose_account_is_elsewhere(bench: Bench) -> None:
+    assert len(bench.heartbeat.record().instances) == 1
+    bench.instance.held_by = "w-2"
+    assert bench.heartbeat.record().instances == []
+    [shown] = bench.heartbeat.instances()
+    assert (shown.state, shown.login, shown.held_by) == ("waiting", "elsewhere", "w-2")

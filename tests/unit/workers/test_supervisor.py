@@ -13,10 +13,23 @@ from gateway.kernel import json
 from gateway.kernel.aio import Tasks
 from gateway.kernel.clock import SystemClock
 from gateway.store.backends import Stores, open_memory
+from gateway.store.kv import KVSetOptions
 from gateway.store.turnlog import TurnState
-from tests.fakes.worker import WORKER, FakeInstance, FakePool, Gateway, Switch, delta, eventually, finish
+from tests.fakes.worker import (
+    WORKER,
+    FakeAccount,
+    FakeInstance,
+    FakePool,
+    Gateway,
+    Switch,
+    delta,
+    eventually,
+    finish,
+)
 from tests.unit.workers.test_health import get
 from workers import supervisor as module
+from workers.accounts import leases
+from workers.accounts.leases import Claim
 from workers.settings import WorkerSettings
 from workers.supervisor import Worker
 
@@ -209,3 +222,85 @@ async def test_a_worker_whose_name_was_taken_leaves(bench: Bench) -> None:
         await asyncio.wait_for(worker.leaving.wait(), 5)
         assert worker.draining
     assert await bench.record() == younger
+
+
+# -- accounts ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def account(bench: Bench) -> FakeAccount:
+    account = FakeAccount(bench.instance)
+    bench.pool.leased = [account]
+    return account
+
+
+async def claimed_by(bench: Bench, account: FakeAccount) -> Claim | None:
+    return Claim.read(await bench.stores.kv.kv_get(bench.stores.keys.account(account.id)))
+
+
+async def claim(bench: Bench, account: FakeAccount, worker: str) -> None:
+    key = bench.stores.keys.account(account.id)
+    await bench.stores.kv.kv_set(key, Claim(1, worker).write(), KVSetOptions(ex=30))
+
+
+async def test_an_account_is_held_while_the_worker_runs(bench: Bench, account: FakeAccount) -> None:
+    async with bench.working() as (_, gateway):
+        assert await claimed_by(bench, account) == Claim(gateway.epoch, WORKER)
+        await gateway.submit("t")
+        await eventually(lambda: bench.client.answers)
+        bench.client.answers[0].say(finish())
+        assert (await gateway.finished("t")).outcome == "completed"
+    assert await claimed_by(bench, account) is None
+
+
+async def test_a_lost_account_lets_its_turns_end_and_then_stops(
+    bench: Bench, account: FakeAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "LOOK_S", 0.01)
+    async with bench.working() as (worker, gateway):
+        await gateway.submit("t")
+        await eventually(lambda: bench.client.answers)
+        await claim(bench, account, "w-2")
+        await eventually(lambda: not bench.instance.ready)
+        await gateway.submit("late")
+        assert await gateway.until("late", Declined) == Declined(reason="not_ready")
+        assert account.running
+        bench.client.answers[0].say(finish())
+        assert (await gateway.finished("t")).outcome == "completed"
+        await eventually(lambda: bench.instance.held_by == "w-2")
+        assert not account.running
+        document: Any = json.loads((await get(worker.health_port, "/healthz"))[2])
+        assert (document["ok"], document["pool_size"]) == (True, 0)
+        assert document["instances"][0]["held_by"] == "w-2"
+    assert await claimed_by(bench, account) == Claim(1, "w-2")
+
+
+async def test_turns_of_a_lost_account_are_cancelled_in_the_end(
+    bench: Bench, account: FakeAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "LOOK_S", 0.01)
+    async with bench.working(drain_deadline_s=0.05) as (_, gateway):
+        await gateway.submit("t")
+        await eventually(lambda: bench.client.answers)
+        await claim(bench, account, "w-2")
+        assert (await gateway.finished("t")).reason == "drain"
+        await eventually(lambda: not account.running)
+
+
+async def test_a_worker_whose_accounts_are_all_elsewhere_stands_by(
+    bench: Bench, account: FakeAccount
+) -> None:
+    await claim(bench, account, "w-2")
+    async with bench.worker().running() as worker:
+        assert await worker.started(5)
+        assert (await get(worker.health_port, "/readyz"))[0] == 200
+        record = await bench.record()
+        assert record is not None
+        assert record.instances == []
+        assert not account.running
+        await bench.stores.kv.kv_del(bench.stores.keys.account(account.id))
+        await eventually(lambda: account.running)
+        await eventually(lambda: bench.instance.ready)
+        async with asyncio.timeout(2):
+            while (record := await bench.record()) is None or not record.instances:
+                await asyncio.sleep(0.01)

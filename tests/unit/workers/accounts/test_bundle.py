@@ -19,6 +19,8 @@ from workers.accounts.bundle import (
     BundleUnavailable,
     Restored,
     export_bundle,
+    has_login,
+    identity,
     read_bundle,
     restore_bundle,
 )
@@ -271,3 +273,23 @@ def test_nothing_is_left_behind_when_writing_fails(tmp_path: Path, monkeypatch: 
 
 def test_account_without_a_bundle(tmp_path: Path) -> None:
     assert restore_bundle(Account("ann", "p"), tmp_path) is Restored.NO_BUNDLE
+
+
+def test_an_account_is_told_by_its_user_else_by_its_bundle(tmp_path: Path) -> None:
+    path = tmp_path / "bundle"
+    path.write_text("AAAA\nBBBB\n")
+    assert identity(Account("ann", "p", "AAAA")) == identity(Account("ann", "q"))
+    assert identity(Account("ann")) != identity(Account("bob"))
+    assert identity(Account(session_bundle="AAAABBBB")) == identity(Account(session_bundle_file=str(path)))
+    assert identity(Account(session_bundle="AAAABBBB")) != identity(Account(session_bundle="CCCC"))
+    assert identity(Account(session_bundle="ann")) != identity(Account("ann"))
+    gone = [Account(session_bundle_file=str(tmp_path / name)) for name in ("x", "y")]
+    assert identity(gone[0]) != identity(gone[1])
+
+
+def test_a_login_on_disk_is_seen(tmp_path: Path) -> None:
+    assert not has_login(tmp_path)
+    restore_bundle(Account(session_bundle=text_of(good())), tmp_path)
+    assert has_login(tmp_path)
+    (tmp_path / "cache" / "user").write_bytes(b"")
+    assert not has_login(tmp_path)

@@ -10,6 +10,7 @@ import pytest
 
 from workers.accounts.bundle import BundleUnavailable
 from workers.accounts.parse import Account
+from workers.lingma.account import Login
 from workers.lingma.client import ClientState, LingmaClient
 from workers.lingma.config import InstanceConfig, child_environment
 from workers.lingma.errors import LingmaNotReady
@@ -99,11 +100,13 @@ def test_several_instances_share_nothing(tmp_path: Path) -> None:
 # -- real subprocesses ------------------------------------------------------------------------------------
 
 
-def live(work_dir: Path, *accounts: Account, count: int = 1, **options: Any) -> InstancePool:
+def live(
+    work_dir: Path, *accounts: Account, count: int = 1, exclusive: bool = False, **options: Any
+) -> InstancePool:
     environment = child_environment(os.environ)
     settings: dict[str, Any] = {"startup_timeout_s": 20.0, "environment": environment, **options}
     instance = InstanceConfig(work_dir=work_dir, **settings)
-    return InstancePool(PoolConfig(instance=instance, accounts=accounts, count=count))
+    return InstancePool(PoolConfig(instance=instance, accounts=accounts, exclusive=exclusive, count=count))
 
 
 async def until(condition: Callable[[], object], within_s: float = 15.0) -> None:
@@ -156,6 +159,68 @@ async def test_pool_from_start_to_end(tmp_path: Path) -> None:
         assert record.models
         assert len(record.account) == 12
         assert (tmp_path / "restored/cache/user").read_text() == "sealed"
+
+
+async def test_exclusive_accounts_run_only_while_they_are_granted(tmp_path: Path) -> None:
+    before = {child.pid for child in psutil.Process().children()}
+    pool = live(tmp_path, Account("ann"), Account("bob"), count=3, exclusive=True)
+    ann, bob = pool.leased
+    assert (ann.names, bob.names) == ({"inst-0", "inst-2"}, {"inst-1"})
+    assert ann.id != bob.id
+    async with pool.running():
+        bob.withhold("w-2")
+        ann.grant()
+        await pool.wait_started(20)
+        assert [(r.state, r.login, r.held_by) for r in pool.snapshot()] == [
+            ("ready", "login_required", ""),
+            ("waiting", "elsewhere", "w-2"),
+            ("ready", "login_required", ""),
+        ]
+        assert not ann.at_home
+        await log_in(pool.instances[0])
+        assert (ann.movable, pool.instances[0].ready) == (False, True)
+        ann.leave()
+        assert (pool.snapshot()[0].state, pool.snapshot()[0].ready) == ("leaving", False)
+        await ann.stop()
+        assert {child.pid for child in psutil.Process().children()} == before
+        assert [r.state for r in pool.snapshot()] == ["waiting"] * 3
+        ann.grant()
+        await until(lambda: pool.snapshot()[0].ready)
+        assert pool.snapshot()[0].restarts == 0
+    assert {child.pid for child in psutil.Process().children()} == before
+    assert [r.state for r in pool.snapshot()] == ["waiting"] * 3
+
+
+async def test_a_start_that_is_revoked_midway_leaves_nothing(tmp_path: Path) -> None:
+    before = {child.pid for child in psutil.Process().children()}
+    slow = child_environment(os.environ) | {"LINGMA_SIM_INFO_DELAY": "60000"}
+    pool = live(tmp_path, Account("ann"), exclusive=True, environment=slow)
+    (ann,) = pool.leased
+    async with pool.running():
+        ann.grant()
+        await until(lambda: {child.pid for child in psutil.Process().children()} - before)
+        await ann.stop()
+        assert {child.pid for child in psutil.Process().children()} == before
+        await ann.stop()
+
+
+def test_nothing_is_leased_without_accounts_or_when_they_are_replicated(tmp_path: Path) -> None:
+    assert live(tmp_path, exclusive=True, count=2).leased == []
+    assert live(tmp_path, Account("ann"), exclusive=False).leased == []
+
+
+async def test_waiting_for_the_start_does_not_wait_for_what_is_elsewhere(tmp_path: Path) -> None:
+    pool = live(tmp_path, Account("ann"), exclusive=True)
+    pool.leased[0].withhold("w-2")
+    async with asyncio.timeout(5):
+        await pool.wait_started(60)
+
+
+async def test_a_bundle_makes_an_account_movable(tmp_path: Path) -> None:
+    pool = live(tmp_path, Account("ann", session_bundle="b"), exclusive=True)
+    assert pool.leased[0].at_home
+    pool.instances[0].client.login = Login(True)
+    assert pool.leased[0].movable
 
 
 async def test_start_that_fails_is_tolerated(tmp_path: Path) -> None:
