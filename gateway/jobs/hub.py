@@ -25,6 +25,8 @@ from gateway.store.turnlog import TurnLog
 log = logging.getLogger(__name__)
 
 BLOCK_MS = 2000
+OVERDUE_S = BLOCK_MS / 1000 + 1.0
+"""A read that takes longer than this has met a store that hangs."""
 ENTRIES_PER_READ = 32
 """Per stream and read. An entry holds up to 64 frames."""
 PARK_AT_BYTES = 512 * 1024
@@ -200,7 +202,18 @@ class _Bucket:
         self._work = asyncio.Event()
         self._posted = False
         self._kept_at = float("-inf")
-        self.down_since: float | None = None
+        self._reading_since: float | None = None
+        self._down_since: float | None = None
+
+    @property
+    def down_since(self) -> float | None:
+        """Reads fail, or the one under way is long overdue: a store that hangs is away, too."""
+        if self._down_since is not None:
+            return self._down_since
+        since = self._reading_since
+        if since is not None and asyncio.get_running_loop().time() - since > OVERDUE_S:
+            return since
+        return None
 
     def add(self, feed: Feed) -> None:
         self._feeds[feed.key] = feed
@@ -228,16 +241,16 @@ class _Bucket:
                     self._work.clear()
                     await self._work.wait()
                 try:
-                    await self._read(reader)
+                    overdue = await self._read(reader)
                     await self._keep(loop.time())
-                    if self.down_since is not None:
+                    if overdue or self._down_since is not None:
                         await self._hub.recovered(list(self._feeds.values()), loop.time())
-                        self.down_since = None
+                        self._down_since = None
                         pause = RETRY_MIN_S
                         log.info("hub.recovered", extra={"turns": len(self._feeds)})
                 except StoreUnavailable:
-                    if self.down_since is None:
-                        self.down_since = loop.time()
+                    if self._down_since is None:
+                        self._down_since = self._reading_since or loop.time()
                         log.warning("hub.store_unavailable", extra={"turns": len(self._feeds)})
                     await asyncio.sleep(pause)
                     pause = min(pause * 2, RETRY_MAX_S)
@@ -250,21 +263,26 @@ class _Bucket:
             self._kept_at, self._posted = now, False
             await self._streams.expire(self._wake_key, WAKE_TTL_S)
 
-    async def _read(self, reader: StreamReader) -> None:
+    async def _read(self, reader: StreamReader) -> bool:
+        """One read, handed out. True when its answer was overdue."""
         cursors = {feed.key: feed.cursor for feed in self._feeds.values() if not feed.parked}
         cursors[self._wake_key] = self._wake_cursor
+        loop = asyncio.get_running_loop()
         self._blocked = True
+        started = self._reading_since = loop.time()
         try:
             found = await reader.read(
                 cursors,
-                block_ms=BLOCK_MS if self.down_since is None else 1,
+                block_ms=BLOCK_MS if self._down_since is None else 1,
                 count=ENTRIES_PER_READ,
             )
         finally:
             self._blocked = False
-        now = asyncio.get_running_loop().time()
+        now = loop.time()
+        self._reading_since = None
         for key, entries in found:
             if key == self._wake_key:
                 self._wake_cursor = entries[-1][0]
             elif (feed := self._feeds.get(key)) is not None:
                 feed.push(entries, now)
+        return now - started > OVERDUE_S

@@ -103,19 +103,25 @@ async def test_a_replica_killed_in_mid_stream_leaves_nothing_running(fleet: Flee
     no_attempt_twice(fleet)
 
 
-async def test_redis_away_for_a_moment_is_waited_for(fleet: Fleet) -> None:
-    """Its memory survives (it is only unreachable): every stream gets its full answer."""
+@pytest.mark.parametrize("pause_s", [1.5, 9.0])
+async def test_redis_away_for_a_moment_is_waited_for(fleet: Fleet, pause_s: float) -> None:
+    """Its memory survives (it only hangs): every stream gets its full answer, those that were silent, too."""
     fleet.start(replicas=1, workers=1)
     async with openai_client(fleet.replicas[0].url) as client:
-        streams = [Stream(client, SLOW).start() for _ in range(4)]
+        streams = [Stream(client, SLOW).start() for _ in range(3)]
+        silent = Stream(client, "wait 15 seconds").start()
         await talking(streams)
+        await until(lambda: len(fleet.asks()) == 4, "all asks to reach a Lingma")
         fleet.redis.pause()
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(pause_s)
         fleet.redis.resume()
         for stream in streams:
             await stream.done(60)
             assert stream.error is None
             assert numbers(stream.text) == list(range(1, 151))
+        await silent.done(60)
+        assert silent.error is None
+        assert "waited 15 seconds" in silent.text
         await settled(fleet)
     no_attempt_twice(fleet)
 

@@ -173,14 +173,14 @@ async def test_a_store_that_stays_away_ends_the_wait(stores: Stores, monkeypatch
     async with GatewaySide(stores).running(ScriptedWorker(stores, "w", hangs)) as gateway:
         turn = new_turn()
         job = await submit(gateway, turn)
-        gateway.hub._buckets[0].down_since = asyncio.get_running_loop().time()
+        gateway.hub._buckets[0]._down_since = asyncio.get_running_loop().time()
         monkeypatch.setattr(gateway.hub._buckets[0], "_read", _always_away)
         with pytest.raises(StoreUnavailable):
             await read(job, over)
         gateway.jobs.conclude(turn.id)
 
 
-async def _always_away(_reader: object) -> None:
+async def _always_away(_reader: object) -> bool:
     raise StoreUnavailable("away")
 
 

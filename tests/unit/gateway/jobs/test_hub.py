@@ -3,6 +3,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from gateway.jobs import hub as hub_module
 from gateway.jobs.codec import encode
 from gateway.jobs.hub import PARK_AT_BYTES, Feed, Hub
 from gateway.jobs.messages import Envelope, FrameBatch, Heartbeat, Reply
@@ -31,6 +32,7 @@ class FlakyStreams(MemoryStreams):
     def __init__(self) -> None:
         super().__init__(SystemClock())
         self.away = False
+        self.hanging: asyncio.Event | None = None
         self.readers = 0
 
     def reader(self, bucket_key: bytes) -> StreamReader:
@@ -43,6 +45,9 @@ class FlakyStreams(MemoryStreams):
                 if outer.away:
                     raise StoreUnavailable("away")
                 found = await inner.read(cursors, block_ms=block_ms, count=count)
+                if outer.hanging is not None:
+                    await outer.hanging.wait()
+                    outer.hanging = None
                 if outer.away:
                     raise StoreUnavailable("away")
                 return found
@@ -166,6 +171,23 @@ async def test_an_outage_is_survived_without_loss(bench: Bench) -> None:
     assert await read(feed, 1) == [2]
     async with asyncio.timeout(5):
         while bench.hub.down_since is not None:
+            await asyncio.sleep(0.001)
+
+
+async def test_a_store_that_hangs_is_away_and_its_silence_does_not_count(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_module, "OVERDUE_S", 0.05)
+    feed = bench.hub.subscribe("t")
+    bench.streams.hanging = asyncio.Event()
+    await bench.say("t", Heartbeat())
+    async with asyncio.timeout(5):
+        while bench.hub.down_since is None:
+            await asyncio.sleep(0.001)
+    before = feed.last_at
+    bench.streams.hanging.set()
+    async with asyncio.timeout(5):
+        while bench.hub.down_since is not None or feed.last_at == before:
             await asyncio.sleep(0.001)
 
 
