@@ -25,9 +25,6 @@ MEMORY_URL = "memory://"
 WORKER_NAMES = frozenset(
     {
         "AUTO_LOGIN_ENABLED",
-        "AUTO_LOGIN_HEADLESS",
-        "AUTO_LOGIN_MAX_RETRY",
-        "AUTO_LOGIN_TIMEOUT",
         "DEDICATED_DOMAIN_URL",
         "LINGMA_ACCOUNTS",
         "LINGMA_ACCOUNTS_FILE",
@@ -62,6 +59,9 @@ WORKER_NAMES = frozenset(
     }
 )
 """What workers/settings.py reads and we do not. Gateways cannot import it; a test compares the two."""
+
+NAMES_WITHOUT_EFFECT = frozenset({"AUTO_LOGIN_HEADLESS", "AUTO_LOGIN_MAX_RETRY", "AUTO_LOGIN_TIMEOUT"})
+"""Of lingma-openai-gateway, whose `.env` is no mistake: there is no browser login to be set."""
 
 
 def _split(value: Any) -> Any:
@@ -358,7 +358,7 @@ def load(environ: Mapping[str, str]) -> tuple[GatewaySettings, list[str]]:
 
     An empty value is the same as none. Raises SettingsError with everything that is wrong at once.
     """
-    reading = Reading(GatewaySettings, environ, also_known=WORKER_NAMES)
+    reading = Reading(GatewaySettings, environ, also_known=WORKER_NAMES | NAMES_WITHOUT_EFFECT)
     problems = list(reading.problems)
     try:
         settings = GatewaySettings.model_validate(reading.tree)

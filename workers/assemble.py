@@ -3,6 +3,7 @@
 The only module that knows both the runtime and Lingma's own parts. Called by __main__.py and embedded.py.
 """
 
+import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -22,6 +23,13 @@ from workers.lingma.pool import Instance, InstancePool, PoolConfig
 from workers.settings import WorkerSettings
 from workers.supervisor import Worker
 
+log = logging.getLogger(__name__)
+
+NO_BROWSER_LOGIN = (
+    "browser login is not available in this release: give each account a bundle (LINGMA_SESSION_BUNDLE, or "
+    "session_bundle in LINGMA_ACCOUNTS), or let a person log in at the address that the admin command login_url "
+    "gives"
+)
 SIMULATED_LOGIN = ("LINGMA_SIM_LOGIN", "LINGMA_SIM_LOGGED_IN")
 
 
@@ -34,6 +42,8 @@ def assemble(
     health: bool = True,
 ) -> Worker:
     """A worker that is not started. `environ` is what its subprocesses inherit from."""
+    if settings.auto_login_enabled:
+        log.warning("accounts.no_browser_login", extra={"remedy": NO_BROWSER_LOGIN})
     pool = InstancePool(pool_config(settings, os.environ if environ is None else environ))
     return Worker(
         settings,

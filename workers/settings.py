@@ -41,7 +41,6 @@ def _or_default(value: Any, handler: ValidatorFunctionWrapHandler, info: Validat
 
 
 Flag: TypeAlias = Annotated[bool, WrapValidator(_or_default)]
-OptionalFlag: TypeAlias = Annotated[bool | None, WrapValidator(_or_default)]
 OptionalCount: TypeAlias = Annotated[Annotated[int, Field(ge=1)] | None, WrapValidator(_or_default)]
 
 
@@ -181,16 +180,11 @@ class WorkerSettings(BaseModel):
         "exclusive: each account is used by one worker at a time, another one takes over when that is gone; "
         "replicate: by every worker that knows it.",
     )
-    auto_login_enabled: OptionalFlag = _named(
+    auto_login_enabled: Flag = _named(
         "AUTO_LOGIN_ENABLED",
-        None,
-        "Log in with a browser. Boolean; default: on when an account has a password, no bundle can be "
-        "restored and the login extra is installed.",
-    )
-    auto_login_headless: Flag = _named("AUTO_LOGIN_HEADLESS", True, "Do so without a window. Boolean.")
-    auto_login_timeout_s: float = _seconds("AUTO_LOGIN_TIMEOUT", 180, "Limit of one browser login.")
-    auto_login_max_retry: int = _named(
-        "AUTO_LOGIN_MAX_RETRY", 2, "Further tries of a browser login. Count.", ge=0
+        False,
+        "Browser login is not part of this release: true is answered in the log with what to do instead. "
+        "Boolean.",
     )
 
     # -- getting the binary -------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from opentelemetry import trace
 
-from gateway.jobs.messages import Admin, InstanceRecord
+from gateway.jobs.messages import LOGIN_REMEDY, Admin, InstanceRecord
 from gateway.kernel.aio import Tasks, background, shielded, supervise
 from gateway.kernel.clock import Clock, SystemClock
 from gateway.kernel.errors import GatewayError, StoreUnavailable
@@ -365,4 +365,6 @@ def _shown(instance: InstanceRecord) -> JsonObject:
     }
     if instance.held_by:
         shown["held_by"] = instance.held_by
+    if instance.login == "login_required":
+        shown["remedy"] = LOGIN_REMEDY
     return shown

@@ -6,15 +6,10 @@ The container hands over whatever satisfies the ports; the engine's and the stor
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
-from gateway.jobs.messages import InstanceRecord
+from gateway.jobs.messages import LOGIN_REMEDY, InstanceRecord
 from gateway.kernel.json import Json, JsonObject
 
 Counters: TypeAlias = Mapping[str, int]
-
-REMEDY = (
-    "log in: give the worker LINGMA_SESSION_BUNDLE or LINGMA_SESSION_BUNDLE_FILE, exported from an instance "
-    "that is logged in"
-)
 
 
 class PoolView(Protocol):
@@ -100,7 +95,7 @@ def _instance(instance: InstanceRecord) -> JsonObject:
         "restarts": instance.restarts,
     }
     if instance.login == "login_required":
-        shown["remedy"] = REMEDY
+        shown["remedy"] = LOGIN_REMEDY
     return shown
 
 

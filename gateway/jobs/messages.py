@@ -13,6 +13,12 @@ from gateway.kernel.json import JsonObject
 
 PROTOCOL_VERSION = 1
 
+LOGIN_REMEDY = (
+    "log in: give the worker LINGMA_SESSION_BUNDLE or LINGMA_SESSION_BUNDLE_FILE, exported from an instance "
+    "that is logged in"
+)
+"""What an operator can do about an instance whose login is `login_required`."""
+
 BLOB_THRESHOLD_BYTES = 64 * 1024
 """Request bodies above this travel beside the command, in the turn's blob key."""
 

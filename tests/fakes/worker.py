@@ -130,6 +130,7 @@ class FakeInstance:
         self.index = index
         self.capacity = capacity
         self.ready = True
+        self.login = "logged_in"
         self.held_by = ""
         """The worker that has its account; then it waits."""
         self.client = FakeClient()
@@ -150,6 +151,7 @@ class FakeInstance:
             index=self.index,
             ready=self.ready,
             state="ready" if self.ready else "reconnecting",
+            login=self.login,
             capacity=self.capacity,
         )
 

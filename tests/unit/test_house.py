@@ -41,7 +41,6 @@ TESTED_ELSEWHERE = {
     "gateway/sessions/store_memory.py": "tests/contract/test_sessions.py",
     "gateway/sessions/store_redis.py": "tests/contract/test_sessions.py",
     "gateway/__main__.py": "tests/e2e/test_command.py",
-    "workers/assemble.py": "tests/e2e/test_conversations.py",
     "workers/simulator/__main__.py": "tests/unit/workers/simulator/test_server.py",
     "gateway/allinone.py": "tests/e2e/test_command.py",
     "gateway/cli.py": "tests/e2e/test_command.py",

@@ -12,7 +12,7 @@ import logging
 import secrets
 from enum import StrEnum
 
-from gateway.jobs.messages import ModelInfo
+from gateway.jobs.messages import LOGIN_REMEDY, ModelInfo
 from gateway.kernel import json
 from gateway.kernel.errors import GatewayError
 from gateway.kernel.json import Json
@@ -254,14 +254,18 @@ class LingmaClient:
 
     async def _ask_login(self) -> None:
         try:
-            self.login = read_login(await self._request("auth/status", {}))
+            await self.auth_status()
         except RpcError as error:
             log.warning("lingma.login_unknown", extra={"instance": self.config.name, "code": error.rpc_code})
 
     async def auth_status(self) -> Login:
         """Ask now. Raises LingmaNotReady, LingmaDisconnected, UpstreamTimeout, RpcError."""
-        self.login = read_login(await self._request("auth/status", {}))
-        return self.login
+        login = read_login(await self._request("auth/status", {}))
+        if not login.logged_in and (self.login is None or self.login.logged_in):
+            instance = self.config.name
+            log.warning("lingma.login_required", extra={"instance": instance, "remedy": LOGIN_REMEDY})
+        self.login = login
+        return login
 
     async def query_models(self) -> bytes:
         """Ask now; the answer as it came. Raises like auth_status()."""

@@ -6,7 +6,7 @@ import pytest
 from pydantic import AliasChoices, SecretStr, ValidationError
 
 from gateway.environ import SettingsError, leaves
-from gateway.settings import WORKER_NAMES, GatewaySettings, load
+from gateway.settings import NAMES_WITHOUT_EFFECT, WORKER_NAMES, GatewaySettings, load
 from workers.settings import WorkerSettings
 
 
@@ -105,7 +105,8 @@ def test_an_unknown_word_keeps_the_default_and_warns() -> None:
 
 
 def test_one_env_feeds_both_halves() -> None:
-    settings, warnings = load(dict.fromkeys(WORKER_NAMES, "1") | {"PATH": "/bin", "SESSION_MANAGER": "x"})
+    theirs = dict.fromkeys(WORKER_NAMES | NAMES_WITHOUT_EFFECT, "1")
+    settings, warnings = load(theirs | {"PATH": "/bin", "SESSION_MANAGER": "x"})
     assert warnings == []
     assert settings.server.port == 8317
 
@@ -121,6 +122,7 @@ def test_worker_names_are_exactly_those_that_workers_read_beyond_ours() -> None:
         if isinstance(extra, dict) and extra.get("file_variant"):
             theirs.update(f"{name}_FILE" for name in names)
     assert theirs - ours == WORKER_NAMES
+    assert not NAMES_WITHOUT_EFFECT & (ours | theirs)
 
 
 def test_the_tree_is_frozen() -> None:

@@ -20,7 +20,7 @@ def test_defaults_need_no_environment() -> None:
     assert settings.lingma_rpc_timeout_s == 30
     assert settings.lingma_instance_max_in_flight == 4
     assert settings.lingma_instance_count is None
-    assert settings.auto_login_enabled is None
+    assert settings.auto_login_enabled is False
     assert not settings.simulated
 
 
@@ -46,7 +46,7 @@ def test_an_instance_count_that_makes_no_sense_is_the_default(text: str) -> None
     ("text", "expected"), [("Yes", True), ("0", False), ("OFF", False), ("perhaps", True), ("", True)]
 )
 def test_booleans_take_the_usual_words_and_else_the_default(text: str, expected: bool) -> None:
-    assert loaded(AUTO_LOGIN_HEADLESS=text).auto_login_headless is expected
+    assert loaded(LINGMA_BOOTSTRAP_ALWAYS=text).lingma_bootstrap_always is expected
 
 
 def test_lv_82_a_secret_may_come_from_a_file_and_the_inline_value_wins(tmp_path: Path) -> None:

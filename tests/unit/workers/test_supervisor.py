@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.jobs.codec import decode_record, encode_record
-from gateway.jobs.messages import Accepted, Declined, WorkerRecord
+from gateway.jobs.messages import LOGIN_REMEDY, Accepted, Declined, WorkerRecord
 from gateway.kernel import json
 from gateway.kernel.aio import Tasks
 from gateway.kernel.clock import SystemClock
@@ -161,6 +161,13 @@ async def test_probes_tell_the_state(bench: Bench) -> None:
         worker.begin_drain()
         assert (await get(port, "/readyz"))[0] == 503
         assert (await get(port, "/livez"))[0] == 200
+
+
+async def test_an_instance_that_is_not_logged_in_shows_the_remedy(bench: Bench) -> None:
+    bench.instance.login = "login_required"
+    async with bench.working() as (worker, _):
+        document: Any = json.loads((await get(worker.health_port, "/healthz"))[2])
+        assert document["instances"][0]["remedy"] == LOGIN_REMEDY
 
 
 async def test_an_embedded_worker_opens_no_port(bench: Bench) -> None:

@@ -1,7 +1,7 @@
 """Shapes of health and statistics."""
 
-from gateway.admin.views import REMEDY, health, statistics
-from gateway.jobs.messages import InstanceRecord
+from gateway.admin.views import health, statistics
+from gateway.jobs.messages import LOGIN_REMEDY, InstanceRecord
 
 
 def instance(name: str, index: int = 0, *, ready: bool = True, login: str = "logged_in") -> InstanceRecord:
@@ -46,7 +46,7 @@ def test_health_is_not_ok_without_a_ready_instance() -> None:
 
 def test_an_instance_that_nobody_is_logged_in_to_names_the_remedy() -> None:
     (shown,) = health([instance("inst-0", ready=False, login="login_required")])["instances"]  # type: ignore[misc]
-    assert shown["remedy"] == REMEDY  # type: ignore[index,call-overload]
+    assert shown["remedy"] == LOGIN_REMEDY  # type: ignore[index,call-overload]
 
 
 def test_health_shows_no_account() -> None:

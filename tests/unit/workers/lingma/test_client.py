@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gateway.jobs.messages import LOGIN_REMEDY
 from gateway.kernel.aio import background
 from gateway.kernel.errors import InvalidRequest
 from tests.fakes.lingma_server import LOGGED_IN, MODELS, SILENT, FakeLingma, fake_lingma
@@ -179,13 +180,17 @@ async def test_login_is_known_without_its_secrets(tmp_path: Path) -> None:
         assert "dev-17" not in repr(r.client.login)
 
 
-async def test_logged_out_instance_is_ready_and_says_login_required(tmp_path: Path) -> None:
+async def test_logged_out_instance_is_ready_and_says_login_required(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async with rig(tmp_path, ready=False) as r:
         r.fake.handlers["auth/status"] = lambda _: {"status": 1, "token": ""}
         await r.client.ensure_ready(5)
         assert (r.client.ready, r.client.login_state) == (True, "login_required")
         await until(lambda: r.fake.calls("auth/status")[1:])
         assert r.fake.calls("config/queryModels") == []
+        [told] = [record for record in caplog.records if record.getMessage() == "lingma.login_required"]
+        assert vars(told)["remedy"] == LOGIN_REMEDY
         r.fake.handlers["auth/status"] = lambda _: LOGGED_IN
         await r.push("auth/report", push_id=1, status=2)
         await until(lambda: r.client.logged_in and r.client.models)
