@@ -44,6 +44,8 @@ class Feed:
         "_hub",
         "_ready",
         "_size",
+        "_timer",
+        "_until",
         "cursor",
         "key",
         "last_at",
@@ -64,6 +66,10 @@ class Feed:
         self._size = 0
         self._ready: asyncio.Future[None] | None = None
         self._error: GatewayError | None = None
+        self._until = 0.0
+        """Loop time at which the wait under way is over."""
+        self._timer: asyncio.TimerHandle | None = None
+        """Fires at that time, or earlier: then it is set anew."""
 
     def push(self, entries: Sequence[Entry], now: float) -> None:
         for _, payload in entries:
@@ -90,19 +96,42 @@ class Feed:
         An entry that cannot be decoded is logged and left out. Raises StoreDataLoss.
         """
         if not self._entries and self._error is None:
-            loop = asyncio.get_running_loop()
-            self._ready = loop.create_future()
-            handle = loop.call_later(within_s, self._wake)
-            try:
-                await self._ready
-            finally:
-                handle.cancel()
-                self._ready = None
+            await self._wait(within_s)
         if not self._entries:
             if self._error is not None:
                 raise self._error
             return []
         return self._take()
+
+    async def _wait(self, within_s: float) -> None:
+        """Until something wakes us. One timer serves many waits: one for each would show in the profile."""
+        loop = asyncio.get_running_loop()
+        self._until = loop.time() + within_s
+        if self._timer is None or self._timer.when() > self._until:
+            self._set_timer(loop)
+        self._ready = loop.create_future()
+        try:
+            await self._ready
+        finally:
+            self._ready = None
+
+    def _set_timer(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._stop_timer()
+        self._timer = loop.call_at(self._until, self._expire, loop)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        if self._ready is None:
+            return
+        if loop.time() >= self._until:
+            self._wake()
+        else:
+            self._set_timer(loop)
 
     def _take(self) -> list[ReplyMessage]:
         messages: list[ReplyMessage] = []
@@ -121,6 +150,7 @@ class Feed:
         return messages
 
     def close(self) -> None:
+        self._stop_timer()
         self._hub.unsubscribe(self)
 
 

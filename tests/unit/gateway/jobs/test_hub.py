@@ -152,6 +152,32 @@ async def test_silence_is_an_empty_answer(bench: Bench) -> None:
     assert await bench.hub.subscribe("t").next(within_s=0.01) == []
 
 
+async def test_every_wait_has_its_own_length(bench: Bench) -> None:
+    feed = bench.hub.subscribe("t")
+    loop = asyncio.get_running_loop()
+    await bench.say("t", FrameBatch(seq_first=1, frames=[b"a"]))
+    assert await read(feed, 1) == [1], "a wait of a second, cut short"
+    for within_s in (0.05, 0.1):
+        began = loop.time()
+        assert await feed.next(within_s=within_s) == []
+        assert within_s - 0.005 <= loop.time() - began < 0.9
+    await bench.say("t", FrameBatch(seq_first=2, frames=[b"b"]))
+    assert await feed.next(within_s=0.1) != []
+    began = loop.time()
+    assert await feed.next(within_s=0.2) == [], "the wait before would have ended earlier"
+    assert loop.time() - began >= 0.195
+
+
+async def test_a_closed_feed_leaves_no_timer(bench: Bench) -> None:
+    feed = bench.hub.subscribe("t")
+    await bench.say("t", FrameBatch(seq_first=1, frames=[b"a"]))
+    await read(feed, 1)
+    assert feed._timer is not None
+    timer = feed._timer
+    feed.close()
+    assert timer.cancelled()
+
+
 async def test_an_undecodable_entry_is_left_out(bench: Bench) -> None:
     await bench.streams.append(KEYS.frames("t"), b"garbage")
     await bench.say("t", FrameBatch(seq_first=1, frames=[b"a"]))
