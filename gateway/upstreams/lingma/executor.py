@@ -348,8 +348,8 @@ class _Attempt:
             return []
         if self._held:
             burst, self._held = self._held + burst, []
-        if any(frame.has_content for frame in burst):
-            self._released = True
+        if not self._released:
+            self._released = any(frame.has_content for frame in burst)
         return burst
 
     # -- the end ------------------------------------------------------------------------------------------
