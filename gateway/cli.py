@@ -5,6 +5,7 @@ A composition root: `up` and `work` import `workers`, lazily; nothing else in th
 """
 
 import asyncio
+import gc
 import os
 import sys
 from collections.abc import Coroutine, Mapping
@@ -139,6 +140,9 @@ def _checked(check: Any) -> None:
 
 
 def _run(work: Coroutine[Any, Any, int]) -> None:
+    # What the imports have made stays for ever: the collector need not walk it again and again.
+    gc.collect()
+    gc.freeze()
     try:
         code = asyncio.run(work)
     except KeyboardInterrupt:
