@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 
 NO_BROWSER_LOGIN = (
     "browser login is not available in this release: give each account a bundle (LINGMA_SESSION_BUNDLE, or "
-    "session_bundle in LINGMA_ACCOUNTS), or let a person log in at the address that the admin command login_url "
-    "gives"
+    "session_bundle in LINGMA_ACCOUNTS), or let a person log in at the address that the admin command "
+    "login_url gives"
 )
 SIMULATED_LOGIN = ("LINGMA_SIM_LOGIN", "LINGMA_SIM_LOGGED_IN")
 
