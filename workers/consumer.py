@@ -176,7 +176,7 @@ class Consumer:
         instance = self._pool.get(submit.instance)
         work: Coroutine[Any, Any, None]
         if (reason := self.cancels.take(envelope.turn_id, envelope.attempt)) is not None:
-            work = runner.cancel_unbegun(envelope, submit, reason)
+            work = runner.cancel_unbegun(envelope, reason)
         elif self.draining:
             work = runner.decline(envelope, "draining")
         elif instance is None:

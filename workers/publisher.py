@@ -139,9 +139,7 @@ class Outbox:
             return
         self._publisher.stats.heartbeats += 1
 
-    async def finish(
-        self, state: TurnState, reply: Finished, *, retention_s: float, within_s: float
-    ) -> Write | None:
+    async def finish(self, state: TurnState, reply: Finished, *, within_s: float) -> Write | None:
         """Write what waits and then the last entry, trying again for within_s.
 
         None when the store stayed away.
@@ -154,11 +152,7 @@ class Outbox:
                 await self._flush()
                 reply.last_seq = self._written
                 return await self._publisher.turns.finish(
-                    self._envelope.turn_id,
-                    state,
-                    fence=self._fence,
-                    entry=self._encoded(reply),
-                    retention_s=retention_s,
+                    self._envelope.turn_id, state, fence=self._fence, entry=self._encoded(reply)
                 )
             except Refused as refused:
                 return refused.write

@@ -16,9 +16,6 @@ from gateway.store.turnlog import TurnRecord, TurnState
 
 log = logging.getLogger(__name__)
 
-RETENTION_S = 60.0
-RETENTION_RESUMABLE_S = 900.0
-
 
 async def next_epoch(stores: Stores, worker: str, clock: Clock) -> int:
     """Unix milliseconds, and more than any record of this worker says. Raises StoreUnavailable."""
@@ -63,6 +60,5 @@ async def _lose(stores: Stores, record: TurnRecord, epoch: int) -> None:
         TurnState.LOST,
         fence=record.fence,
         entry=encode(envelope, finished),
-        retention_s=RETENTION_RESUMABLE_S if record.resumable else RETENTION_S,
     )
     log.info("turn.lost", extra={"turn_id": record.turn_id, "attempt": record.attempt})

@@ -75,13 +75,11 @@ class Runner:
         self.stats.declined[reason] += 1
         log.info("turn.declined", extra={"turn_id": envelope.turn_id, "reason": reason})
 
-    async def cancel_unbegun(self, envelope: Envelope, submit: Submit, reason: str) -> None:
+    async def cancel_unbegun(self, envelope: Envelope, reason: str) -> None:
         """End an attempt that was cancelled before it came. Raises StoreUnavailable."""
         outbox = self.publisher.open(envelope, self.fence(envelope))
         finished = Finished(outcome="cancelled", reason=reason)
-        written = await outbox.finish(
-            TurnState.CANCELLED, finished, retention_s=submit.retention_s, within_s=ACCEPT_LIMIT_S
-        )
+        written = await outbox.finish(TurnState.CANCELLED, finished, within_s=ACCEPT_LIMIT_S)
         if written is None:
             raise StoreUnavailable("the store was away for too long")
         self.stats.turns["cancelled"] += 1
@@ -367,7 +365,6 @@ class Run:
                     retryable=ending.retryable,
                     reason=ending.reason,
                 ),
-                retention_s=self._submit.retention_s,
                 within_s=FINISH_LIMIT_S,
             )
         outcome = ending.outcome if written is Write.OK else "fenced"

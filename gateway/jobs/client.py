@@ -195,7 +195,6 @@ class JobTurn:
         self._unsent = placement
         fence = Fence(attempt, placement.worker, placement.epoch)
         submit.lease_grace_s = GRACE_RESUMABLE_S if self._turn.resumable else GRACE_S
-        submit.retention_s = self.retention_s
         await self._claim_record(fence, placement, submit.deadline_ms)
         # Only now: until the record is ours, the end of the attempt before may delete the turn's body.
         params = submit.params
@@ -236,6 +235,7 @@ class JobTurn:
             deadline_ms=deadline_ms,
             last_seq=0,
             resumable=self._turn.resumable,
+            retention_s=self.retention_s,
         )
         self._created = True
         await turns.create(record, ttl_s=self._life_s(deadline_ms), lease_ms=LEASE_MS)
@@ -370,7 +370,6 @@ class JobTurn:
             state,
             fence=None,
             entry=encode(self._envelope(), Finished(outcome=outcome, reason="client_gone")),
-            retention_s=self.retention_s,
         )
         self._finished = True
         for placement in (self._placement, self._unsent):

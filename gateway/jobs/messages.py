@@ -56,8 +56,6 @@ class Submit(msgspec.Struct, tag="submit", kw_only=True):
     tool_roundtrip: Literal["stop", "approve", "reject"] = "approve"
     lease_grace_s: float = 5.0
     """How long the turn may go without a gateway that reads it."""
-    retention_s: float = 60.0
-    """How long its frames are kept after the end."""
 
 
 class Cancel(msgspec.Struct, tag="cancel", kw_only=True):

@@ -64,6 +64,8 @@ class TurnRecord(msgspec.Struct, frozen=True, kw_only=True):
     last_seq: int = 0
     """Number of the last frame of the current attempt that is in the log."""
     resumable: bool = False
+    retention_s: float = 60.0
+    """How long record and entries are kept after the end, whoever ends it."""
     meta: bytes = b""
     """What another replica needs in order to serve the turn; opaque here."""
 
@@ -116,12 +118,12 @@ class TurnLog(Protocol):
         ...
 
     async def finish(
-        self, turn_id: str, state: TurnState, *, fence: Fence | None, entry: bytes | None, retention_s: float
+        self, turn_id: str, state: TurnState, *, fence: Fence | None, entry: bytes | None
     ) -> Write:
         """From queued or running to an end, with a last entry. FENCED when it has ended or the fence differs.
 
-        No fence is a gateway that gives the turn up. Record and entries live for retention_s from now; lease
-        and body go at once, so a further attempt brings its own.
+        No fence is a gateway that gives the turn up. Record and entries live for the record's retention from
+        now; lease and body go at once, so a further attempt brings its own.
         """
         ...
 

@@ -124,7 +124,7 @@ class MemoryTurnLog:
         return Write.OK
 
     async def finish(
-        self, turn_id: str, state: TurnState, *, fence: Fence | None, entry: bytes | None, retention_s: float
+        self, turn_id: str, state: TurnState, *, fence: Fence | None, entry: bytes | None
     ) -> Write:
         turn = self._find(turn_id)
         if turn is None:
@@ -135,7 +135,7 @@ class MemoryTurnLog:
         turn.lease_end = 0.0
         if entry is not None:
             self._streams.add(turn.frames, entry, max_len=self._max_entries)
-        self._live(turn, retention_s)
+        self._live(turn, turn.record.retention_s)
         await self._kv.kv_del(self._keys.blob(turn_id))
         return Write.OK
 

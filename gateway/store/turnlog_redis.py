@@ -6,7 +6,8 @@ CPU of a 300-byte append, a hundred issued in one turn of the event loop: 7 us i
 2, an empty script 2.5), 12 us here, 4 of them for the tasks of the measurement. Alone: 36 and 62, most of it
 system calls. Renewing a lease: 3 and 8.
 
-Fields of the hash: those of TurnRecord but the turn id, and `ttl_ms`, the time to live it began with.
+Fields of the hash: those of TurnRecord but the turn id, the retention in ms, and `ttl_ms`, the time to live
+it began with.
 """
 
 from collections.abc import Sequence
@@ -72,12 +73,12 @@ class RedisTurnLog:
         return await self._write(_APPEND, turn_id, (*fence, entry, self._max_entries, last_seq))
 
     async def finish(
-        self, turn_id: str, state: TurnState, *, fence: Fence | None, entry: bytes | None, retention_s: float
+        self, turn_id: str, state: TurnState, *, fence: Fence | None, entry: bytes | None
     ) -> Write:
         keys = [*self._write_keys(turn_id), self._keys.lease(turn_id), self._keys.blob(turn_id)]
         held: Sequence[Arg] = ("", "", "") if fence is None else fence
         last: Sequence[Arg] = () if entry is None else (entry,)
-        args = [state.value, _ms(retention_s), self._max_entries, *held, *last]
+        args = [state.value, self._max_entries, *held, *last]
         self._turn_keys.pop(turn_id, None)
         return _WRITES[await self._redis.run(_FINISH, keys, args)]
 
@@ -119,7 +120,7 @@ def _fields(record: TurnRecord) -> list[Arg]:
         *("worker", record.worker, "epoch", record.epoch, "instance", record.instance),
         *("replica", record.replica, "created_at_ms", record.created_at_ms),
         *("deadline_ms", record.deadline_ms, "last_seq", record.last_seq),
-        *("resumable", int(record.resumable), "meta", record.meta),
+        *("resumable", int(record.resumable), "retention_ms", _ms(record.retention_s), "meta", record.meta),
     ]
 
 
@@ -137,5 +138,6 @@ def _record(turn_id: str, fields: dict[bytes, bytes]) -> TurnRecord:
         deadline_ms=int(fields[b"deadline_ms"]),
         last_seq=int(fields[b"last_seq"]),
         resumable=fields[b"resumable"] == b"1",
+        retention_s=int(fields[b"retention_ms"]) / 1000,
         meta=fields[b"meta"],
     )

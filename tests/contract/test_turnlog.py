@@ -92,9 +92,8 @@ async def finish(
     *,
     fence: Fence | None = ONE,
     entry: bytes | None = b"finished",
-    retention_s: float = 60,
 ) -> Write:
-    return await turns.finish(TURN, state, fence=fence, entry=entry, retention_s=retention_s)
+    return await turns.finish(TURN, state, fence=fence, entry=entry)
 
 
 async def state_of(turns: TurnLog) -> TurnState:
@@ -361,18 +360,19 @@ async def test_everything_of_a_turn_has_an_end_from_its_start(backend: Backend) 
 
 async def test_an_ended_turn_is_kept_for_its_retention(backend: Backend) -> None:
     keys = backend.keys
-    await running(backend.turns)
+    assert await create(backend.turns, msgspec.structs.replace(RECORD, retention_s=90))
+    assert await backend.turns.accept(TURN, ONE, b"accepted") is Write.OK
     await backend.kv.kv_set(keys.blob(TURN), b"body", KVSetOptions(ex=600))
-    assert await finish(backend.turns, retention_s=60) is Write.OK
-    assert await lives(backend, keys.turn(TURN), 50, 60)
-    assert await lives(backend, keys.frames(TURN), 50, 60)
+    assert await finish(backend.turns) is Write.OK
+    assert await lives(backend, keys.turn(TURN), 80, 90)
+    assert await lives(backend, keys.frames(TURN), 80, 90)
     assert await backend.kv.kv_get(keys.blob(TURN)) is None, "nobody needs the body any more"
     assert await backend.turns.live_leases([TURN]) == [False]
 
 
 async def test_a_turn_given_up_before_its_first_entry_has_an_end_too(backend: Backend) -> None:
     await create(backend.turns)
-    await finish(backend.turns, TurnState.CANCELLED, fence=None, entry=b"cancelled", retention_s=60)
+    await finish(backend.turns, TurnState.CANCELLED, fence=None, entry=b"cancelled")
     assert await lives(backend, backend.keys.frames(TURN), 50, 60)
 
 
@@ -380,7 +380,7 @@ async def test_a_turn_given_up_before_its_first_entry_has_an_end_too(backend: Ba
 async def test_a_turn_that_is_assigned_again_gets_its_time_back(backend: Backend, state: TurnState) -> None:
     keys = backend.keys
     await running(backend.turns)
-    await finish(backend.turns, state, fence=None, retention_s=60)
+    await finish(backend.turns, state, fence=None)
     for key in (keys.turn(TURN), keys.frames(TURN)):
         assert await lives(backend, key, 50, 60)
     assert await backend.turns.assign(TURN, expected_attempt=1, fence=TWO, instance="i")
@@ -389,8 +389,8 @@ async def test_a_turn_that_is_assigned_again_gets_its_time_back(backend: Backend
 
 
 async def test_an_ended_turn_is_gone_after_its_retention(backend: Backend) -> None:
-    await running(backend.turns)
-    await finish(backend.turns, retention_s=0.05)
+    await create(backend.turns, msgspec.structs.replace(RECORD, retention_s=0.05))
+    await finish(backend.turns)
 
     async def gone() -> bool:
         return await backend.turns.get(TURN) is None
@@ -481,7 +481,7 @@ async def test_memory_turns_past_their_end_are_not_kept() -> None:
         await turns.create(msgspec.structs.replace(RECORD, turn_id=turn_id), ttl_s=600, lease_ms=6000)
         await turns.accept(turn_id, ONE, b"accepted")
         if i % 2:
-            await turns.finish(turn_id, TurnState.COMPLETED, fence=ONE, entry=b"end", retention_s=60)
+            await turns.finish(turn_id, TurnState.COMPLETED, fence=ONE, entry=b"end")
     assert (len(turns), len(streams)) == (200, 200)
     clock.advance(60)
     assert (len(turns), len(streams)) == (100, 100)

@@ -91,7 +91,6 @@ class Job:
             TurnState(outcome),
             fence=self.fence,
             entry=self._entry(finished),
-            retention_s=60,
         )
         await self.release()
         return written

@@ -54,9 +54,7 @@ async def bench() -> AsyncIterator[Bench]:
 
 
 async def finish(outbox: Outbox, within_s: float = 1.0) -> Write | None:
-    return await outbox.finish(
-        TurnState.COMPLETED, Finished(outcome="completed"), retention_s=60, within_s=within_s
-    )
+    return await outbox.finish(TurnState.COMPLETED, Finished(outcome="completed"), within_s=within_s)
 
 
 async def test_frames_are_numbered_from_one_without_a_gap(bench: Bench) -> None:

@@ -366,7 +366,7 @@ async def test_a_turn_that_a_gateway_ended_is_noticed_by_a_heartbeat(
 ) -> None:
     monkeypatch.setattr(module, "HEARTBEAT_S", 0.01)
     run, _ = await bench.asked()
-    await bench.stores.turns.finish("t", TurnState.LOST, fence=None, entry=None, retention_s=60)
+    await bench.stores.turns.finish("t", TurnState.LOST, fence=None, entry=None)
     await bench.ended(run)
     assert bench.client.stops == [("req-1", "s-0")]
 

@@ -33,7 +33,7 @@ async def finished_turn(stores: Stores) -> None:
         await stores.turns.append("t", FENCE, entry(reply), last_seq=2)
     await stores.turns.append("t", FENCE, b"garbage", last_seq=2)
     last = Finished(outcome="failed", last_seq=2, error_kind="upstream_eof", error="gone")
-    await stores.turns.finish("t", TurnState.FAILED, fence=FENCE, entry=entry(last), retention_s=60)
+    await stores.turns.finish("t", TurnState.FAILED, fence=FENCE, entry=entry(last))
 
 
 async def test_a_turn_is_told_without_what_was_said(stores: Stores) -> None:

@@ -13,7 +13,7 @@ from gateway.kernel.ids import new_turn_id
 from gateway.store.backends import Stores, open_memory
 from gateway.store.turnlog import TurnState, Write
 from gateway.turn.request import RawRequest, Turn
-from tests.fakes.scripted_worker import GatewaySide, Job, ScriptedWorker
+from tests.fakes.scripted_worker import GatewaySide, Job, ScriptedWorker, answers
 from tests.support.clients import until
 
 CLOCK = SystemClock()
@@ -25,10 +25,16 @@ async def stores() -> AsyncIterator[Stores]:
         yield stores
 
 
-def new_turn() -> Turn:
+def new_turn(*, resumable: bool = False) -> Turn:
     now = CLOCK.now_ms()
     return Turn(
-        id=new_turn_id(now), tenant="a", created_at_ms=now, model="m", items=(), raw=RawRequest("chat", {})
+        id=new_turn_id(now),
+        tenant="a",
+        created_at_ms=now,
+        model="m",
+        items=(),
+        raw=RawRequest("chat", {}),
+        resumable=resumable,
     )
 
 
@@ -79,6 +85,19 @@ async def test_frames_come_in_order_and_once(stores: Stores) -> None:
         turn = new_turn()
         job = await submit(gateway, turn)
         assert numbers(await read(job, over)) == [1, 2, 3]
+        gateway.jobs.conclude(turn.id)
+
+
+@pytest.mark.parametrize("resumable", [False, True])
+async def test_the_record_says_how_long_the_turn_is_kept(stores: Stores, resumable: bool) -> None:
+    async with GatewaySide(stores).running(ScriptedWorker(stores, "w", answers)) as gateway:
+        turn = new_turn(resumable=resumable)
+        job = await submit(gateway, turn)
+        retention = gateway.jobs.retention
+        record = await stores.turns.get(turn.id)
+        assert record is not None
+        assert record.retention_s == (retention.resumable_s if resumable else retention.plain_s)
+        await read(job, over)
         gateway.jobs.conclude(turn.id)
 
 
