@@ -18,6 +18,7 @@ from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
 from starlette.types import ASGIApp
 
+from gateway import h2_limits
 from gateway.container import open_deps
 from gateway.engine.drain import Drain
 from gateway.kernel.aio import Tasks
@@ -110,6 +111,7 @@ async def serve_until_stopped(asgi: ASGIApp, sock: socket.socket, drain: Drain) 
         hard = True
         stop.set()
 
+    h2_limits.apply()
     with signals(first, second):
         await serve(
             cast(ASGIFramework, asgi), hypercorn_config(sock), shutdown_trigger=stop.wait, mode="asgi"

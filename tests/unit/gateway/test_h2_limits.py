@@ -1,0 +1,68 @@
+"""Over a real Hypercorn and a real socket: an HTTP/2 client that never opens its window."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import h2.config
+import h2.connection
+import h2.events
+import pytest
+
+from gateway import h2_limits
+from tests.support.edge import serving
+
+CHUNK = b"x" * 4096
+
+
+class Endless:
+    """An application that streams until its client or its time is gone."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.ended = asyncio.Event()
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        try:
+            async with asyncio.timeout(1.0):
+                while True:
+                    await send({"type": "http.response.body", "body": CHUNK, "more_body": True})
+                    self.sent += len(CHUNK)
+        except TimeoutError:
+            pass
+        finally:
+            self.ended.set()
+
+
+@pytest.fixture
+async def app() -> AsyncIterator[Endless]:
+    h2_limits.apply()
+    yield Endless()
+
+
+async def test_a_client_that_does_not_read_stops_the_sender_and_is_reset(app: Endless) -> None:
+    async with serving(app) as address:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(address))
+        client = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+        client.initiate_connection()
+        headers = [(":method", "GET"), (":path", "/"), (":scheme", "http"), (":authority", "x")]
+        client.send_headers(1, headers, end_stream=True)
+        writer.write(client.data_to_send())
+        events: list[h2.events.Event] = []
+        async with asyncio.timeout(10):
+            while not any(isinstance(event, h2.events.StreamReset) for event in events):
+                data = await reader.read(65536)
+                assert data, "the connection was closed instead of the stream"
+                events += client.receive_data(data)
+                writer.write(client.data_to_send())
+        window = sum(len(e.data or b"") for e in events if isinstance(e, h2.events.DataReceived))
+        assert 0 < app.sent < window + 3 * 2 * 2**14, "sent far more than the window and one buffer"
+        assert app.ended.is_set()
+        writer.close()
+
+
+def port_of(address: object) -> int:
+    return int(str(address).rsplit(":", 1)[-1].rstrip("/"))
