@@ -38,7 +38,7 @@ from gateway.sessions.store import SessionCache, SessionLimits
 from gateway.sessions.store_memory import MemorySessionCache
 from gateway.sessions.store_redis import RedisSessionCache
 from gateway.settings import GatewaySettings
-from gateway.store.backends import Stores, open_stores
+from gateway.store.backends import Stores, check_store, open_stores
 from gateway.telemetry.metrics import TurnStatistics
 from gateway.telemetry.setup import Tracing, start_tracing
 from gateway.telemetry.spans import traced_app
@@ -100,7 +100,7 @@ async def open_deps(
             stores = await stack.enter_async_context(
                 open_stores(url, clock, dialect=settings.store.kv_dialect)
             )
-        await _check_store(stores)
+        await check_store(stores)
         replica = ReplicaId(settings.server.replica_id)
         hub = Hub(stores.streams, stores.turns, stores.keys, replica)
         directory = Directory(stores.kv, stores.leases, stores.keys, clock)
@@ -181,25 +181,6 @@ async def open_deps(
             tracing=tracing,
         )
         yield Replica(build_app(deps), drain, directory, stores)
-
-
-async def _check_store(stores: Stores) -> None:
-    """Refuse a Redis that is too old, warn of one that evicts; one that is down may come later."""
-    if stores.redis is None:
-        return
-    try:
-        info = await stores.redis.server_info()
-    except StoreError as error:
-        log.warning("store.unavailable_at_start", extra={"kind": str(error.kind), "why": str(error)})
-        return
-    if info.maxmemory_policy not in ("", "noeviction"):
-        log.warning(
-            "store.evicts",
-            extra={
-                "maxmemory_policy": info.maxmemory_policy,
-                "remedy": "set maxmemory-policy to noeviction: turns and sessions must not vanish",
-            },
-        )
 
 
 def _admission(settings: GatewaySettings, stores: Stores) -> Admission:

@@ -5,12 +5,9 @@ it is told to stop only when nothing runs any more.
 """
 
 import asyncio
-import contextlib
 import errno
 import logging
-import signal
 import socket
-from collections.abc import Callable, Iterator
 from typing import cast
 
 from hypercorn.asyncio import serve
@@ -23,6 +20,7 @@ from gateway.container import open_deps
 from gateway.engine.drain import Drain
 from gateway.kernel.aio import Tasks
 from gateway.kernel.errors import GatewayError
+from gateway.kernel.signals import TOLD_TWICE, stop_signals
 from gateway.settings import GatewaySettings
 from gateway.telemetry.logs import server_logger, setup_logs
 
@@ -73,26 +71,6 @@ def hypercorn_config(sock: socket.socket) -> Config:
     return config
 
 
-@contextlib.contextmanager
-def signals(on_first: Callable[[], None], on_second: Callable[[], None]) -> Iterator[None]:
-    """Call on_first at SIGTERM or SIGINT and on_second when one comes again."""
-    loop = asyncio.get_running_loop()
-    seen = 0
-
-    def handler() -> None:
-        nonlocal seen
-        seen += 1
-        (on_first if seen == 1 else on_second)()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, handler)
-    try:
-        yield
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
-
-
 async def serve_until_stopped(asgi: ASGIApp, sock: socket.socket, drain: Drain) -> int:
     """Serve until a signal, then drain, then stop. Returns the exit code: 0, or 130 when told twice."""
     stop = asyncio.Event()
@@ -112,12 +90,12 @@ async def serve_until_stopped(asgi: ASGIApp, sock: socket.socket, drain: Drain) 
         stop.set()
 
     h2_limits.apply()
-    with signals(first, second):
+    with stop_signals(first, second):
         await serve(
             cast(ASGIFramework, asgi), hypercorn_config(sock), shutdown_trigger=stop.wait, mode="asgi"
         )
     await tasks.aclose()
-    return 130 if hard else 0
+    return TOLD_TWICE if hard else 0
 
 
 async def run_serve(settings: GatewaySettings) -> int:

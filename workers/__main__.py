@@ -4,30 +4,25 @@ The first SIGTERM or SIGINT drains, a second one cuts the drain short.
 """
 
 import asyncio
-import contextlib
-import logging
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 
 from opentelemetry import trace
 
 from gateway.kernel.clock import SystemClock
-from gateway.kernel.errors import StoreError, StoreUnavailable
-from gateway.store.backends import Stores, open_stores
+from gateway.kernel.errors import StoreError
+from gateway.kernel.signals import TOLD_TWICE, stop_signals
+from gateway.store.backends import check_store, open_stores
 from gateway.telemetry.logs import setup_logs
 from gateway.telemetry.setup import start_tracing
 from workers.assemble import assemble
 from workers.heartbeat import SOFTWARE
 from workers.settings import SettingsProblem, WorkerSettings, load
 
-log = logging.getLogger(__name__)
-
 SERVICE = "lingma-gateway-worker"
 USAGE_ERROR = 2
 FAILURE = 1
-TOLD_TWICE = 130
 
 
 async def run_work(environ: Mapping[str, str]) -> int:
@@ -57,49 +52,10 @@ async def run_worker(
             print(f"lingma-gateway: {error}", file=sys.stderr)
             return FAILURE
         worker = assemble(settings, stores, environ=environ, tracer=tracer)
-        told = 0
-
-        def signalled() -> None:
-            nonlocal told
-            told += 1
-            worker.leaving.set()
-            if told > 1:
-                worker.hurry()
-
-        with signals(signalled):
+        with stop_signals(worker.leaving.set, worker.hurry):
             async with worker.running():
                 await worker.leaving.wait()
-    return TOLD_TWICE if told > 1 else 0
-
-
-async def check_store(stores: Stores) -> None:
-    """Refuse a Redis that is too old, warn of one that evicts; one that is down may come later.
-
-    Raises StoreError.
-    """
-    if stores.redis is None:
-        return
-    try:
-        info = await stores.redis.server_info()
-    except StoreUnavailable:
-        log.warning("worker.waits_for_store")
-        return
-    if info.maxmemory_policy not in ("", "noeviction"):
-        remedy = "set maxmemory-policy to noeviction: turns and sessions must not vanish"
-        log.warning("store.evicts", extra={"maxmemory_policy": info.maxmemory_policy, "remedy": remedy})
-
-
-@contextlib.contextmanager
-def signals(callback: Callable[[], None]) -> Iterator[None]:
-    """Call back at every SIGTERM and SIGINT."""
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, callback)
-    try:
-        yield
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
+    return TOLD_TWICE if worker.hurried else 0
 
 
 if __name__ == "__main__":

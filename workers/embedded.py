@@ -13,7 +13,8 @@ from opentelemetry import trace
 from gateway.store.backends import Stores
 from workers.assemble import assemble, binary_preparer
 from workers.bootstrap.errors import BootstrapFailed
-from workers.settings import SIMULATOR, WorkerSettings, load
+from workers.lingma.config import SIMULATOR
+from workers.settings import WorkerSettings, load
 from workers.supervisor import Worker
 
 

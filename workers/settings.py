@@ -22,9 +22,9 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from workers.lingma.config import SIMULATOR
+
 MEMORY_URL = "memory://"
-SIMULATOR = "simulator"
-"""The value of LINGMA_BIN that means the bundled stand-in."""
 
 
 class SettingsProblem(ValueError):

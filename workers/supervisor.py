@@ -133,6 +133,10 @@ class Worker:
         """Cut the drain short: running turns are cancelled now."""
         self._hurry.set()
 
+    @property
+    def hurried(self) -> bool:
+        return self._hurry.is_set()
+
     async def _see_out(self, runner: Runner, runs: Callable[[], list[Run]], within_s: float) -> None:
         """Let them end, cancel those that go on for longer, wait until they have."""
 

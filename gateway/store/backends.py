@@ -4,10 +4,12 @@ Called by the composition roots of replicas and workers. Nobody else names the i
 """
 
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 from gateway.kernel.clock import Clock
+from gateway.kernel.errors import StoreUnavailable
 from gateway.store.connect import Redis, parse_redis_url
 from gateway.store.deadletter import DeadLetters
 from gateway.store.keys import Keys
@@ -23,6 +25,8 @@ from gateway.store.streams_redis import RedisStreams
 from gateway.store.turnlog import TurnLog
 from gateway.store.turnlog_memory import MemoryTurnLog
 from gateway.store.turnlog_redis import RedisTurnLog
+
+log = logging.getLogger(__name__)
 
 
 class Stores(NamedTuple):
@@ -81,3 +85,20 @@ async def open_memory(clock: Clock) -> AsyncIterator[Stores]:
         dead=DeadLetters(streams, keys, clock),
         redis=None,
     )
+
+
+async def check_store(stores: Stores) -> None:
+    """At start: refuse a Redis that is too old, warn of one that evicts. One that is down may come later.
+
+    Raises StoreError.
+    """
+    if stores.redis is None:
+        return
+    try:
+        info = await stores.redis.server_info()
+    except StoreUnavailable as error:
+        log.warning("store.unavailable_at_start", extra={"why": error.message})
+        return
+    if info.maxmemory_policy not in ("", "noeviction"):
+        remedy = "set maxmemory-policy to noeviction: turns and sessions must not vanish"
+        log.warning("store.evicts", extra={"maxmemory_policy": info.maxmemory_policy, "remedy": remedy})

@@ -22,10 +22,10 @@ from gateway.kernel.clock import SystemClock
 from workers.bootstrap.errors import BootstrapFailed
 from workers.bootstrap.marketplace import GALLERY, Limits, download, package_url
 from workers.bootstrap.vsix import extract_binary, this_platform
+from workers.lingma.config import SIMULATOR
 
 log = logging.getLogger(__name__)
 
-SIMULATOR = "simulator"
 SOURCE_SUFFIX = ".source.json"
 
 

@@ -1,9 +1,13 @@
 """One address opens all state ports; what needs a server is in the contract suites."""
 
+from typing import Any
+
 import pytest
 
 from gateway.kernel.clock import FakeClock
-from gateway.store.backends import open_stores
+from gateway.kernel.errors import StoreError, StoreUnavailable
+from gateway.store.backends import check_store, open_stores
+from gateway.store.connect import ServerInfo
 from gateway.store.kv_memory import MemoryKV
 
 
@@ -38,3 +42,45 @@ async def test_a_redis_opens_every_port_on_it(redis_url: str) -> None:
         assert await stores.kv.kv_get(b"k") == b"v"
         assert await stores.leases.acquire(b"l", "me", limit=1, ttl_s=5)
         assert await stores.leases.holders(b"l") == ["me"]
+
+
+class Server:
+    """A Redis of which only the look at it counts."""
+
+    def __init__(self, answer: ServerInfo | StoreError) -> None:
+        self._answer = answer
+
+    async def server_info(self) -> ServerInfo:
+        if isinstance(self._answer, StoreError):
+            raise self._answer
+        return self._answer
+
+
+async def checked(answer: ServerInfo | StoreError) -> None:
+    async with open_stores("memory://", FakeClock()) as stores:
+        redis: Any = Server(answer)
+        await check_store(stores._replace(redis=redis))
+
+
+async def test_memory_needs_no_check() -> None:
+    async with open_stores("memory://", FakeClock()) as stores:
+        await check_store(stores)
+
+
+async def test_a_store_that_evicts_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    await checked(ServerInfo("7.2.0", "noeviction"))
+    await checked(ServerInfo("7.2.0", ""))
+    assert caplog.records == []
+    await checked(ServerInfo("7.2.0", "allkeys-lru"))
+    [told] = caplog.records
+    assert (told.getMessage(), "noeviction" in vars(told)["remedy"]) == ("store.evicts", True)
+
+
+async def test_a_store_that_is_down_may_come_later(caplog: pytest.LogCaptureFixture) -> None:
+    await checked(StoreUnavailable("not there"))
+    assert [record.getMessage() for record in caplog.records] == ["store.unavailable_at_start"]
+
+
+async def test_a_store_that_is_too_old_is_refused() -> None:
+    with pytest.raises(StoreError, match="too old"):
+        await checked(StoreError("too old"))
