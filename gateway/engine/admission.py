@@ -51,6 +51,8 @@ class Admission:
         self.queue_timeout_s = queue_timeout_s
         self._room = WaitingRoom(max_waiting=queue_max)
         self._held: set[tuple[bytes, str]] = set()
+        self._running: set[tuple[bytes, str]] = set()
+        """Of those held, the ones that were granted."""
         self._counts = AdmissionCounts()
 
     @contextlib.asynccontextmanager
@@ -81,9 +83,11 @@ class Admission:
                 raise
             self._counts.accepted_total += 1
             self._counts.in_flight += 1
+            self._running.update(held)
             try:
                 yield
             finally:
+                self._running.difference_update(held)
                 self._counts.in_flight -= 1
         finally:
             if held:
@@ -135,8 +139,14 @@ class Admission:
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(RENEW_S)
-            if self._held:
-                try:
-                    await self._leases.renew_many(list(self._held), ttl_s=LEASE_S)
-                except StoreUnavailable:
-                    log.debug("admission.renewal_failed")
+            held = list(self._held)
+            if not held:
+                continue
+            try:
+                renewed = await self._leases.renew_many(held, ttl_s=LEASE_S)
+                for lease, alive in zip(held, renewed, strict=True):
+                    if not alive and lease in self._running:
+                        # The store lost it, or was away for too long; the turn still runs and counts.
+                        await self._leases.acquire(*lease, limit=0, ttl_s=LEASE_S)
+            except StoreUnavailable:
+                log.debug("admission.renewal_failed")

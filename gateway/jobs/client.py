@@ -48,6 +48,8 @@ LEASE_RENEW_S = 2.0
 LEASE_MS = 6000
 SILENCE_ACCEPTED_S = 6.0
 SILENCE_QUEUED_S = 30.0
+RECORD_GRACE_S = 3.0
+"""A missing record counts only after this: longer than a beat, for records may expire during an outage."""
 OUTAGE_LIMIT_S = 15.0
 """How long a stream waits for a store that is down before it ends with an error."""
 GRACE_S = 5.0
@@ -55,6 +57,7 @@ GRACE_RESUMABLE_S = 30.0
 CANCEL_WAIT_S = 1.0
 """How long a cancelled attempt may take to say so before the gateway ends it."""
 SETTLE_S = 2.0
+SETTLE_RETRY_S = 30.0
 COMMANDS_TTL_S = 3600.0
 COMMANDS_MAX = 10_000
 """Bound of a worker's command stream; a worker that reads nothing is dead long before."""
@@ -294,7 +297,7 @@ class JobTurn:
         if silent_s > (SILENCE_ACCEPTED_S if self._accepted else SILENCE_QUEUED_S):
             raise WorkerLost("the worker that ran this turn has gone silent")
         record = self._client.directory.worker(self._placement.worker)
-        if silent_s > 1.0 and (record is None or record.epoch != self._epoch):
+        if silent_s > RECORD_GRACE_S and (record is None or record.epoch != self._epoch):
             raise WorkerLost("the worker that ran this turn is gone")
 
     def _current(self, messages: Sequence[tuple[Envelope, Reply]]) -> list[Reply]:

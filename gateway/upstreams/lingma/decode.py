@@ -21,6 +21,7 @@ import msgspec
 from gateway.kernel.errors import ErrorKind
 from gateway.kernel.ids import TurnId, derived_hex
 from gateway.kernel.json import JsonObject
+from gateway.telemetry.redact import redact_text
 from gateway.turn.events import (
     ErrorInfo,
     Finish,
@@ -243,7 +244,9 @@ class LingmaDecoder:
         events = before if before is not None else []
         self._close(events)
         self._ended = True
-        events.append(TurnFailed(ErrorInfo(kind=kind, message=message, retryable=True)))
+        # Upstream words reach the client from here.
+        safe = redact_text(message)
+        events.append(TurnFailed(ErrorInfo(kind=kind, message=safe, retryable=True)))
         return events
 
     @property

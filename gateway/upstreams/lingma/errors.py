@@ -10,11 +10,12 @@ from gateway.kernel.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from gateway.telemetry.redact import redact_text
 
 
 def error_of(finished: Finished) -> GatewayError:
     """The narrowest error for what a worker said of a failed attempt."""
-    message = finished.error or "Lingma failed to answer"
+    message = redact_text(finished.error) or "Lingma failed to answer"
     match finished.error_kind:
         case ErrorKind.UPSTREAM_TIMEOUT:
             return UpstreamTimeout(message)

@@ -30,6 +30,7 @@ from gateway.kernel.clock import Clock
 from gateway.kernel.errors import (
     ErrorKind,
     GatewayError,
+    InvalidRequest,
     QueueTimeout,
     StoreError,
     StoreUnavailable,
@@ -42,6 +43,7 @@ from gateway.kernel.errors import (
 from gateway.kernel.ids import derived_uuid
 from gateway.kernel.waiting import WaitingRoom
 from gateway.sessions.policy import Session, SessionPolicy, affinity
+from gateway.telemetry.redact import redact_text
 from gateway.turn import events as ev
 from gateway.turn.frame import Burst, Frame
 from gateway.turn.losses import Loss
@@ -50,7 +52,15 @@ from gateway.turn.request import Turn
 from gateway.turn.usage import estimate_tokens
 from gateway.upstreams.lingma.decode import EXECUTOR, LingmaDecoder
 from gateway.upstreams.lingma.errors import error_of
-from gateway.upstreams.lingma.request import AskMode, ToolPolicy, ask_mode, build_ask, losses_of
+from gateway.upstreams.lingma.request import (
+    AskMode,
+    ToolPolicy,
+    ask_mode,
+    build_ask,
+    has_text,
+    last_user_text,
+    losses_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -203,7 +213,9 @@ class _Attempt:
 
     async def start(self) -> None:
         """Find an instance and submit; again elsewhere when a worker declines."""
-        if not self._call.fresh:
+        if not has_text(self._turn.items):
+            raise InvalidRequest("There is no text in the messages", param="messages")
+        if not self._call.fresh and last_user_text(self._turn.items).strip():
             self._session = await self._sessions.claim(self._turn, self._mode)
         await self._submit()
 
@@ -321,12 +333,15 @@ class _Attempt:
         if self._decoder.ended:
             return
         match reply.outcome:
-            case "completed" | "lost":
+            case "completed":
                 if (frame := self._decoder.eof()) is not None:
                     burst.append(frame)
             case "cancelled":
                 reason: ev.CancelReason = "drain" if reply.reason == "drain" else "admin"
                 burst.append(Frame((ev.TurnCancelled(reason),)))
+            case "lost":
+                # Its worker was started anew and has given the attempt up: fenced, and never sent again.
+                raise WorkerLost(redact_text(reply.error) or "the worker that ran this turn was restarted")
             case "failed":
                 error = error_of(reply)
                 if not self._released and not any(frame.has_content for frame in burst):

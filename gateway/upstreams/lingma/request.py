@@ -74,6 +74,16 @@ def _line(item: Item) -> str | None:
             return None
 
 
+def has_text(items: Sequence[Item]) -> bool:
+    """Whether anything is asked at all: Lingma refuses an empty question."""
+    return any(
+        flatten_parts(item.parts).strip()
+        if isinstance(item, Message | ToolResult)
+        else isinstance(item, ToolCall)
+        for item in items
+    )
+
+
 def last_user_text(items: Sequence[Item]) -> str:
     """The newest user message, flattened."""
     last = items[-1] if items else None

@@ -161,3 +161,15 @@ async def test_a_client_that_leaves_while_it_is_admitted_leaves_no_lease(key_lim
     with pytest.raises(asyncio.CancelledError):
         await task
     assert await leases.counts(keys) == [0, 0]
+
+
+async def test_a_lease_that_the_store_lost_is_taken_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.engine.admission.RENEW_S", 0.001)
+    leases = MemoryLeases(FakeClock())
+    admission = make(1, leases)
+    async with asyncio.timeout(5), admission.running():
+        async with admission.admitted(turn("a"), until=soon()):
+            await leases.release(Keys().inflight, "a")
+            while not await leases.count(Keys().inflight):
+                await asyncio.sleep(0.001)
+        assert await leases.count(Keys().inflight) == 0

@@ -230,3 +230,9 @@ def test_inline_thoughts_become_reasoning_deltas_at_once() -> None:
     dec.feed(answer("<think>"), 1)
     frame = dec.feed(answer("so"), 2)
     assert ReasoningDelta(0, "so") in frame.events
+
+
+def test_upstream_words_are_shown_without_secrets() -> None:
+    result = result_of(answer("a"), finish("", 500, "Authorization: Bearer abcdefghijkl"))
+    assert result.error is not None
+    assert "abcdefghijkl" not in result.error.message

@@ -5,6 +5,7 @@ import pytest
 
 from gateway.kernel.clock import SystemClock
 from gateway.kernel.errors import (
+    InvalidRequest,
     QueueTimeout,
     UpstreamEof,
     UpstreamProtocol,
@@ -470,3 +471,53 @@ async def test_a_turn_out_of_time_is_stopped(stores: Stores) -> None:
         assert isinstance(events[-1], TurnFailed)
         assert events[-1].error.kind == "upstream_timeout"
         await until(lambda: worker.jobs[0].cancelled.is_set(), "the cancel", 1.0)
+
+
+async def test_a_worker_that_was_restarted_before_content_is_retried(stores: Stores) -> None:
+    async def given_up(job: Job) -> None:
+        await job.accept()
+        await job.finish("lost")
+
+    worker = ScriptedWorker(stores, "w", given_up)
+    async with GatewaySide(stores).running(worker) as gateway:
+        bench, subject = Bench(gateway), turn()
+        with pytest.raises(AttemptFailed) as caught:
+            await bench.frames(bench.call(subject))
+        assert isinstance(caught.value.error, WorkerLost)
+        assert caught.value.again == "retry"
+        result = fold(await bench.frames(bench.call(subject, attempt=2)))
+        bench.executor.conclude(subject)
+        assert result.text == "ab"
+
+
+@pytest.mark.parametrize("texts", [[""], ["", "  \n"]])
+async def test_messages_without_any_text_are_refused_before_a_slot_is_taken(
+    stores: Stores, texts: list[str]
+) -> None:
+    worker = ScriptedWorker(stores)
+    async with GatewaySide(stores).running(worker) as gateway:
+        failure = await Bench(gateway).failure(turn(*(said("user", text) for text in texts)))
+        assert isinstance(failure.error, InvalidRequest)
+        assert failure.error.param == "messages"
+        assert worker.jobs == []
+
+
+async def test_an_empty_newest_message_is_sent_with_the_history(stores: Stores) -> None:
+    worker = ScriptedWorker(stores)
+    async with GatewaySide(stores).running(worker) as gateway:
+        bench = Bench(gateway)
+        await bench.run(turn(said("user", "A")))
+        await bench.run(turn(said("user", "A"), said("assistant", "ab"), said("user", "")))
+        assert [job.ask["isReply"] for job in worker.jobs] == [False, False]
+
+
+async def test_upstream_words_reach_the_client_without_secrets(stores: Stores) -> None:
+    async def refused(job: Job) -> None:
+        await job.accept()
+        await job.finish("failed", error_kind="upstream_protocol", error="bad token=abc123 sk-0123456789abc")
+
+    worker = ScriptedWorker(stores, "w", refused)
+    async with GatewaySide(stores).running(worker) as gateway:
+        failure = await Bench(gateway).failure(turn())
+        assert "abc123" not in failure.error.message
+        assert "sk-0123456789abc" not in failure.error.message
