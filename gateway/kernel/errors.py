@@ -19,6 +19,7 @@ GatewayError
 ├── WorkerLost              the process that ran the turn is gone
 ├── StoreError
 │   ├── StoreUnavailable    the store did not answer
+│   ├── StoreRefused        the store answered that it cannot do this; `word` begins its answer
 │   ├── StoreDataLoss       the store answered and no longer has what it had
 │   └── CasUnsupported      this server has no compare-and-swap (latched)
 ├── InvalidKVArgument       a caller's mistake, found before the store was asked
@@ -153,6 +154,15 @@ class StoreError(GatewayError):
 
 class StoreUnavailable(StoreError):
     kind = ErrorKind.STORE_UNAVAILABLE
+
+
+class StoreRefused(StoreError):
+    """About one command, or about what its key holds: the same command would be refused again."""
+
+    def __init__(self, word: str) -> None:
+        super().__init__(f"the store refused a command ({word})")
+        self.word = word
+        """What the server's answer begins with, such as WRONGTYPE. No code that clients see."""
 
 
 class StoreDataLoss(StoreError):

@@ -14,8 +14,6 @@ Ages are judged by the replicas' clocks: a few seconds between them are nothing 
 import logging
 from typing import Final
 
-from redis.exceptions import RedisError
-
 from gateway.kernel.clock import Clock
 from gateway.kernel.errors import StoreError
 from gateway.sessions.store import GRACE_S, BaseSessionCache, SessionEntry, SessionLimits, Totals
@@ -149,5 +147,5 @@ class RedisSessionCache(BaseSessionCache):
 
 
 def _log_failure(future: ReplyFuture) -> None:
-    if not future.cancelled() and isinstance(error := future.exception(), StoreError | RedisError):
+    if not future.cancelled() and isinstance(error := future.exception(), StoreError):
         log.debug("session.post_failed", extra={"error": type(error).__name__})

@@ -13,7 +13,7 @@ from redis.asyncio.cluster import ClusterNode, NodesManager
 from redis.exceptions import AskError, MovedError, RedisClusterException, RedisError
 
 from gateway.kernel.aio import Tasks, supervise
-from gateway.kernel.errors import StoreUnavailable
+from gateway.kernel.errors import StoreRefused, StoreUnavailable
 from gateway.store.address import Host
 from gateway.store.keys import key_slot
 from gateway.store.link import Link, Reply, ReplyFuture
@@ -138,20 +138,21 @@ class Cluster:
             outer.cancel()
             return
         error = inner.exception()
-        if isinstance(error, MovedError | StoreUnavailable):
+        reply = error.__cause__ if isinstance(error, StoreRefused) else None
+        if isinstance(reply, MovedError) or isinstance(error, StoreUnavailable):
             self.refresh()
         if outer.done():
             return
         if error is None:
             outer.set_result(inner.result())
-        elif isinstance(error, AskError) and not redirected:
-            target = (error.host or host[0], error.port)
-            if not isinstance(error, MovedError):
+        elif isinstance(reply, AskError) and not redirected:
+            target = (reply.host or host[0], reply.port)
+            if not isinstance(reply, MovedError):
                 # Only the next command on that connection is let in; both leave in one write.
                 self._link(target).call("ASKING").add_done_callback(_seen)
             self._attempt(outer, target, issue, redirected=True)
-        elif isinstance(error, AskError):
-            outer.set_exception(StoreUnavailable("the store keeps moving this key", code="MOVED"))
+        elif isinstance(reply, AskError):
+            outer.set_exception(StoreUnavailable("the store keeps moving this key"))
         else:
             outer.set_exception(error)
 

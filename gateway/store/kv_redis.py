@@ -10,9 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
-from redis.exceptions import ResponseError
-
-from gateway.kernel.errors import CasUnsupported, StoreError, StoreUnavailable
+from gateway.kernel.errors import CasUnsupported, StoreError, StoreRefused, StoreUnavailable
 from gateway.store.kv import (
     PLAIN,
     Dialect,
@@ -89,15 +87,15 @@ class RedisKV:
         if self._cas_command:
             try:
                 return _swapped(await self._redis.call(key, "CAS", key, *args, *_px(ttl_ms)))
-            except ResponseError as error:
+            except StoreRefused as error:
                 if not _unknown(error):
-                    raise _refusal(error) from error
+                    raise
                 self._cas_command = False
         try:
             return _swapped(await self._redis.run(_CAS, [key], [*args, ttl_ms]))
-        except ResponseError as error:
+        except StoreRefused as error:
             if not _unknown(error):
-                raise _refusal(error) from error
+                raise
         self._cas_unsupported = True
         log.warning("kv.cas_unsupported")
         raise CasUnsupported("home compare-and-swap is unsupported")
@@ -152,10 +150,7 @@ class RedisKV:
             return await self._write(key, *args)
 
     async def _write(self, key: bytes, *args: Arg) -> Reply:
-        try:
-            return await self._redis.call(key, *args)
-        except ResponseError as error:
-            raise _refusal(error) from error
+        return await self._redis.call(key, *args)
 
     def _forget_latches(self) -> None:
         """Another server may be behind a new connection."""
@@ -171,11 +166,6 @@ def _swapped(reply: Reply) -> bool:
     return bool(reply == 1)
 
 
-def _unknown(error: ResponseError) -> bool:
-    text = str(error).lower()
+def _unknown(error: StoreRefused) -> bool:
+    text = str(error.__cause__).lower()
     return "unknown command" in text or "unsupported command" in text
-
-
-def _refusal(error: ResponseError) -> StoreError:
-    # The server may repeat what it was sent: only the first word of its answer is passed on.
-    return StoreError(f"the store refused a command ({error.status_code or str(error).partition(' ')[0]})")

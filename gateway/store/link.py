@@ -23,6 +23,7 @@ from redis.exceptions import AskError, AuthenticationError, NoScriptError, Redis
 
 from gateway.kernel.aio import Tasks, shielded, supervise
 from gateway.kernel.errors import StoreUnavailable
+from gateway.store.refusals import refusal, word_of
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +39,6 @@ _BACKOFF_S = 0.05
 _MAX_BACKOFF_S = 1.0
 _CLOSE_S = 1.0
 _CLOSED = "the connection to the store is closed"
-_OPERATIONAL = frozenset(
-    {"LOADING", "OOM", "MISCONF", "NOREPLICAS", "BUSY", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"}
-)
-"""Error replies that tell of the server's state, not of the command."""
 
 
 class Script:
@@ -124,7 +121,8 @@ class Link:
 
         Fails with StoreUnavailable when there is no connection (after connect_wait_s when one is being made),
         when it is lost before the reply, or when no reply comes for timeout_s (default command_timeout_s; a
-        blocking command needs its own). Error replies are redis.exceptions.ResponseError.
+        blocking command needs its own). Error replies are StoreRefused, or StoreUnavailable when they tell of
+        the server's state (refusals.py).
         """
         future: ReplyFuture = asyncio.get_running_loop().create_future()
         self._issue(args, future, timeout_s, None)
@@ -349,17 +347,13 @@ class Link:
             left_s = call.deadline - asyncio.get_running_loop().time()
             self._issue(call.fallback, call.future, left_s, None)
             return
-        code = error.status_code or str(error).partition(" ")[0]
         if isinstance(error, AskError) and self.on_moved is not None:
             self.on_moved()
             call.fail("the store has moved this key")
             self.drop()
             return
-        if code not in _OPERATIONAL:
-            call.future.set_exception(error)
-            return
-        call.future.set_exception(StoreUnavailable(f"the store refuses commands ({code})", code=code))
-        if code == "READONLY":  # a master no longer: the next connection finds the new one
+        call.future.set_exception(refusal(error))
+        if word_of(error) == "READONLY":  # a master no longer: the next connection finds the new one
             self.drop()
 
     async def _watch(self) -> None:

@@ -10,9 +10,7 @@ packed form of each key and position kept from read to read it is 25 us, 15 of t
 import logging
 from collections.abc import Mapping, Sequence
 
-from redis.exceptions import RedisError, ResponseError
-
-from gateway.kernel.errors import StoreError
+from gateway.kernel.errors import StoreError, StoreRefused
 from gateway.store.connect import Redis
 from gateway.store.link import Arg, Link, ReplyFuture, Script, gather
 from gateway.store.streams import START, Entry, StreamReader
@@ -48,8 +46,8 @@ class RedisStreams:
     async def ensure_group(self, key: bytes, group: bytes) -> None:
         try:
             await self._redis.call(key, b"XGROUP", b"CREATE", key, group, START, b"MKSTREAM")
-        except ResponseError as error:
-            if not str(error).startswith("BUSYGROUP"):
+        except StoreRefused as error:
+            if error.word != "BUSYGROUP":
                 raise
 
     async def read_group(
@@ -63,9 +61,9 @@ class RedisStreams:
                 *(b"STREAMS", key, position),
                 timeout_s=block_ms / 1000 + _BLOCK_MARGIN_S,
             )
-        except ResponseError as error:
+        except StoreRefused as error:
             # UNBLOCKED is what a waiting read is told when its stream is deleted.
-            if not str(error).startswith(("NOGROUP", "UNBLOCKED")):
+            if error.word not in ("NOGROUP", "UNBLOCKED"):
                 raise
             await self.ensure_group(key, group)
             return []
@@ -157,5 +155,5 @@ def _entries(found: Sequence[tuple[bytes, Sequence[bytes] | None]]) -> list[Entr
 
 
 def _log_failure(future: ReplyFuture) -> None:
-    if not future.cancelled() and isinstance(error := future.exception(), StoreError | RedisError):
+    if not future.cancelled() and isinstance(error := future.exception(), StoreError):
         log.debug("store.post_failed", extra={"error": type(error).__name__})

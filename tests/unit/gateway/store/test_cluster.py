@@ -6,9 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from redis.exceptions import ResponseError
 
-from gateway.kernel.errors import StoreUnavailable
+from gateway.kernel.errors import StoreRefused, StoreUnavailable
 from gateway.store.connect import Redis, connect
 from gateway.store.keys import key_slot
 from gateway.store.link import Script
@@ -134,7 +133,7 @@ async def test_a_key_on_its_way_is_asked_for_once_at_its_new_node() -> None:
 async def test_other_errors_are_the_callers() -> None:
     async with cluster() as (nodes, redis):
         nodes.replies[1, b"GET"] = Error("WRONGTYPE no string")
-        with pytest.raises(ResponseError, match="WRONGTYPE"):
+        with pytest.raises(StoreRefused, match="WRONGTYPE"):
             await redis.call(HIGH, "GET", HIGH)
         nodes.replies[1, b"GET"] = Error("CLUSTERDOWN The cluster is down")
         with pytest.raises(StoreUnavailable, match="CLUSTERDOWN"):

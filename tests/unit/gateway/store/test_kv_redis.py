@@ -11,6 +11,7 @@ from gateway.kernel.errors import CasUnsupported, InvalidKVArgument, StoreError,
 from gateway.store.kv import KVSetOptions
 from gateway.store.kv_redis import RedisKV
 from gateway.store.link import Arg, Script
+from gateway.store.refusals import refusal
 
 
 def _text(arg: Arg) -> str:
@@ -45,8 +46,10 @@ class Recorder:
             hook()
 
 
-UNKNOWN_CAS = ResponseError("unknown command 'CAS', with args beginning with: 'k' '0' ", status_code="ERR")
-UNKNOWN_EVAL = ResponseError("ERR unknown command 'eval'")
+UNKNOWN_CAS = refusal(
+    ResponseError("unknown command 'CAS', with args beginning with: 'k' '0' ", status_code="ERR")
+)
+UNKNOWN_EVAL = refusal(ResponseError("ERR unknown command 'eval'"))
 
 
 @pytest.mark.parametrize(
@@ -100,9 +103,9 @@ async def test_kv_5_an_empty_key_sends_nothing() -> None:
 async def test_kv_6_conflicting_options_send_nothing(options: KVSetOptions, message: str) -> None:
     """Given EX and PX, NX and XX, or EX=-1s, expect the argument error and no command."""
     redis = Recorder(b"OK")
-    with pytest.raises(InvalidKVArgument) as refusal:
+    with pytest.raises(InvalidKVArgument) as refused:
         await RedisKV(redis).kv_set(b"k", b"v", options)
-    assert str(refusal.value) == message
+    assert str(refused.value) == message
     assert redis.sent == []
 
 
@@ -183,11 +186,11 @@ async def test_a_redis_spoken_to_as_home_settles_on_the_script() -> None:
 
 
 async def test_another_error_of_compare_and_swap_does_not_latch() -> None:
-    redis = Recorder(ResponseError("WRONGTYPE Operation against a key", status_code=None), 1)
+    redis = Recorder(refusal(ResponseError("WRONGTYPE Operation against a key", status_code=None)), 1)
     kv = RedisKV(redis)
-    with pytest.raises(StoreError, match="WRONGTYPE") as refusal:
+    with pytest.raises(StoreError, match="WRONGTYPE") as refused:
         await kv.kv_cas(b"k", None, b"v", 0)
-    assert not isinstance(refusal.value, CasUnsupported)
+    assert not isinstance(refused.value, CasUnsupported)
     assert await kv.kv_cas(b"k", None, b"v", 0)
 
 
@@ -218,10 +221,10 @@ async def test_writes_are_never_sent_again() -> None:
 
 
 async def test_a_refusal_says_why_but_not_what_was_sent() -> None:
-    redis = Recorder(ResponseError("value is not an integer: secret", status_code="ERR"))
-    with pytest.raises(StoreError, match="ERR") as refusal:
+    redis = Recorder(refusal(ResponseError("value is not an integer: secret", status_code="ERR")))
+    with pytest.raises(StoreError, match="ERR") as refused:
         await RedisKV(redis).kv_incrby(b"k", 1)
-    assert "secret" not in str(refusal.value)
+    assert "secret" not in str(refused.value)
 
 
 async def test_on_a_cluster_each_key_is_a_command_of_its_own() -> None:
