@@ -6,18 +6,19 @@ drained, and since the stream itself is the buffer nothing is lost and nobody el
 feed wakes a blocked read through the replica's wake stream.
 
 During an outage of the store feeds simply stay silent; `down_since` tells for how long. When the store comes
-back, feeds whose turn it no longer knows fail with StoreDataLoss.
+back, feeds whose turn it no longer knows fail with StoreDataLoss. So does a feed whose key holds no stream but
+something else, which would make every read over all of them fail.
 """
 
 import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from gateway.jobs.codec import DecodeProblem, ReplyMessage, decode_reply
 from gateway.kernel.aio import background, supervise
-from gateway.kernel.errors import GatewayError, StoreDataLoss, StoreUnavailable
+from gateway.kernel.errors import GatewayError, StoreDataLoss, StoreError, StoreRefused
 from gateway.store.keys import Keys
 from gateway.store.streams import Entry, StreamReader, Streams
 from gateway.store.turnlog import TurnLog
@@ -31,6 +32,8 @@ ENTRIES_PER_READ = 32
 """Per stream and read. An entry holds up to 64 frames."""
 PARK_AT_BYTES = 512 * 1024
 WAKE_TTL_S = 3600.0
+WAKE_KEEP_S = 60.0
+"""How often a wake stream that is in use is given its end again: it may have been deleted meanwhile."""
 RETRY_MIN_S = 0.02
 RETRY_MAX_S = 1.0
 
@@ -268,28 +271,38 @@ class _Bucket:
         try:
             while True:
                 if not self._feeds:
-                    self._work.clear()
-                    await self._work.wait()
+                    await self._rest()
                 try:
                     overdue = await self._read(reader)
-                    await self._keep(loop.time())
+                    await self._keep(WAKE_KEEP_S)
                     if overdue or self._down_since is not None:
+                        self._kept_at = float("-inf")  # it may have come back empty
                         await self._hub.recovered(list(self._feeds.values()), loop.time())
                         self._down_since = None
                         pause = RETRY_MIN_S
                         log.info("hub.recovered", extra={"turns": len(self._feeds)})
-                except StoreUnavailable:
+                except StoreError as error:
                     if self._down_since is None:
                         self._down_since = self._reading_since or loop.time()
-                        log.warning("hub.store_unavailable", extra={"turns": len(self._feeds)})
+                        log.warning(
+                            "hub.store_unavailable", extra={"turns": len(self._feeds), "error": str(error)}
+                        )
                     await asyncio.sleep(pause)
                     pause = min(pause * 2, RETRY_MAX_S)
         finally:
             await reader.aclose()
 
-    async def _keep(self, now: float) -> None:
+    async def _rest(self) -> None:
+        """Until there is a feed."""
+        self._work.clear()
+        with contextlib.suppress(StoreError):
+            await self._keep(0.0)
+        await self._work.wait()
+
+    async def _keep(self, every_s: float) -> None:
         """The wake stream of a replica that is gone must not stay for ever."""
-        if self._posted and now - self._kept_at > WAKE_TTL_S / 4:
+        now = asyncio.get_running_loop().time()
+        if self._posted and now - self._kept_at >= every_s:
             self._kept_at, self._posted = now, False
             await self._streams.expire(self._wake_key, WAKE_TTL_S)
 
@@ -306,6 +319,10 @@ class _Bucket:
                 block_ms=BLOCK_MS if self._down_since is None else 1,
                 count=ENTRIES_PER_READ,
             )
+        except StoreRefused as error:
+            if error.word != "WRONGTYPE" or not await self._mend(reader, cursors):
+                raise
+            found = []
         finally:
             self._blocked = False
         now = loop.time()
@@ -316,3 +333,22 @@ class _Bucket:
             elif (feed := self._feeds.get(key)) is not None:
                 feed.push(entries, now)
         return now - started > OVERDUE_S
+
+    async def _mend(self, reader: StreamReader, cursors: Mapping[bytes, bytes]) -> int:
+        """Look for the keys that hold no stream, one by one, and read them no more; how many there were."""
+        bad = []
+        for key, cursor in cursors.items():
+            try:
+                await reader.read({key: cursor}, block_ms=0, count=1)  # to be read again, with the others
+            except StoreRefused as error:
+                if error.word != "WRONGTYPE":
+                    raise
+                bad.append(key)
+        for key in bad:
+            log.warning("hub.no_stream", extra={"key": key.decode(errors="replace")})
+            if key == self._wake_key:
+                await self._streams.delete(key)
+                self._wake_cursor, self._kept_at = b"0", float("-inf")
+            elif (feed := self._feeds.pop(key, None)) is not None:
+                feed.fail(StoreDataLoss("the store holds something else in the place of this turn"))
+        return len(bad)

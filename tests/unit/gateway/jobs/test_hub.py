@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
@@ -9,9 +10,12 @@ from gateway.jobs.hub import PARK_AT_BYTES, Feed, Hub
 from gateway.jobs.messages import Envelope, FrameBatch, Heartbeat, Reply
 from gateway.kernel.clock import SystemClock
 from gateway.kernel.errors import StoreDataLoss, StoreUnavailable
+from gateway.store.connect import connect
 from gateway.store.keys import Keys
 from gateway.store.streams import StreamReader
 from gateway.store.streams_memory import MemoryStreams
+from gateway.store.streams_redis import RedisStreams
+from tests.support.redis_server import RedisServer
 
 KEYS = Keys()
 
@@ -238,3 +242,102 @@ async def test_a_closed_feed_is_not_read_any_more(bench: Bench) -> None:
     assert bench.hub.turns == 1
     feed.close()
     assert bench.hub.turns == 0
+
+
+# ---- on Redis: keys that hold something else, or are gone
+
+WAKE = KEYS.wakes("r1")[0]
+
+
+@contextlib.asynccontextmanager
+async def redis_hub(url: str) -> AsyncIterator[tuple[Hub, RedisStreams]]:
+    async with connect(url) as redis:
+        await redis.wait_connected(5)
+        streams = RedisStreams(redis)
+        hub = Hub(streams, KnownTurns(), KEYS, "r1")  # type: ignore[arg-type]
+        async with hub.running():
+            yield hub, streams
+
+
+async def say(streams: RedisStreams, turn_id: str, seq: int) -> None:
+    batch = FrameBatch(seq_first=seq, frames=[b"x"])
+    await streams.append(KEYS.frames(turn_id), encode(Envelope(turn_id=turn_id, attempt=1, epoch=1), batch))
+
+
+async def test_a_key_that_holds_no_stream_fails_its_own_feed_only(
+    redis_server: RedisServer, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with redis_hub(redis_url) as (hub, streams):
+        bad, good = hub.subscribe("bad"), hub.subscribe("good")
+        await say(streams, "bad", 1)
+        await say(streams, "good", 1)
+        assert (await read(bad, 1), await read(good, 1)) == ([1], [1])
+        redis_server.command("DEL", KEYS.frames("bad"))
+        redis_server.command("SET", KEYS.frames("bad"), "x")
+        await say(streams, "good", 2)
+        with pytest.raises(StoreDataLoss):
+            async with asyncio.timeout(5):
+                while True:
+                    await bad.next(within_s=1)
+        await say(streams, "good", 3)
+        assert await read(good, 2) == [2, 3], "in order, and nothing twice"
+        assert hub.down_since is None
+        bad.close()
+    assert "loop_restarted" not in caplog.text
+
+
+async def test_a_wake_key_that_holds_no_stream_is_deleted(
+    redis_server: RedisServer, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    redis_server.command("SET", WAKE, "x")
+    async with redis_hub(redis_url) as (hub, streams):
+        feed = hub.subscribe("t")
+        await say(streams, "t", 1)
+        assert await read(feed, 1) == [1]
+        assert redis_server.command("TYPE", WAKE) != b"string"
+        assert hub.down_since is None
+    assert "loop_restarted" not in caplog.text
+
+
+async def woken(hub: Hub, server: RedisServer, name: str) -> list[Feed]:
+    """Feeds, as many as it takes for the wake stream to be there."""
+    feeds: list[Feed] = []
+    async with asyncio.timeout(10):
+        while not server.command("EXISTS", WAKE):
+            feeds.append(hub.subscribe(f"{name}{len(feeds)}"))
+            await asyncio.sleep(0.01)
+    return feeds
+
+
+async def ends(server: RedisServer) -> None:
+    async with asyncio.timeout(10):
+        while server.command("PTTL", WAKE) <= 0:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_wake_stream_that_comes_back_is_given_its_end_again(
+    redis_server: RedisServer, redis_url: str
+) -> None:
+    async with redis_hub(redis_url) as (hub, _):
+        feeds = await woken(hub, redis_server, "before")
+        await ends(redis_server)
+        redis_server.command("FLUSHALL")
+        feeds += await woken(hub, redis_server, "flushed")
+        for feed in feeds:
+            feed.close()
+        await ends(redis_server)
+
+
+async def test_after_an_empty_restart_the_wake_stream_has_an_end() -> None:
+    with RedisServer() as server:
+        async with redis_hub(server.url) as (hub, _):
+            await woken(hub, server, "before")
+            await ends(server)
+            server.restart()
+            async with asyncio.timeout(10):
+                while hub.down_since is None:
+                    await asyncio.sleep(0.001)
+                while hub.down_since is not None:
+                    await asyncio.sleep(0.001)
+            await woken(hub, server, "after")
+            await ends(server)
