@@ -8,7 +8,6 @@ import sys
 from collections.abc import Mapping
 
 from gateway.container import open_deps
-from gateway.environ import SettingsError
 from gateway.kernel.clock import SystemClock
 from gateway.serving import listen, serve_until_stopped
 from gateway.settings import GatewaySettings
@@ -22,13 +21,9 @@ UP_DRAIN_S = 10.0
 async def run_up(settings: GatewaySettings, environ: Mapping[str, str]) -> int:
     """Serve until stopped. Returns the exit code."""
     from workers.embedded import embedded_settings, open_worker, require_binary
-    from workers.settings import SettingsProblem
 
     setup_logs(settings.server.log_level if "LOG_LEVEL" in environ else "WARNING")
-    try:
-        worker_settings = embedded_settings(environ)
-    except SettingsProblem as problem:
-        raise SettingsError([str(problem)]) from problem
+    worker_settings = embedded_settings(environ)
     keyless = not settings.access.api_keys and settings.access.key_file is None
     host = settings.server.host or ("127.0.0.1" if keyless else "0.0.0.0")
     sock = listen(host, settings.server.port)

@@ -5,7 +5,6 @@ engine, the ASGI app. `up`, `serve` and tests enter the same function with other
 """
 
 import contextlib
-import logging
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from importlib.metadata import version
@@ -44,8 +43,6 @@ from gateway.telemetry.setup import Tracing, start_tracing
 from gateway.telemetry.spans import traced_app
 from gateway.upstreams.lingma.executor import LingmaExecutor, LingmaOptions
 from gateway.upstreams.lingma.request import AGENT_MODELS, ToolPolicy
-
-log = logging.getLogger(__name__)
 
 SESSIONS_PER_INSTANCE = 256
 

@@ -1,36 +1,29 @@
-"""How a tree of settings is read from an environment: names, files, booleans, and what is wrong with them.
+"""How settings are read from an environment: names, files, booleans, and what is wrong with them.
 
-Knows no setting; gateway/settings.py has them. Every leaf has two names: a flat one (`PORT`) and its place in
-the tree (`GATEWAY__SERVER__PORT`). A misspelt name of the second form is an error; a stranger that begins
-like one of ours is a warning with the nearest name. No text made here shows a value: it may be a secret.
+Knows no setting: gateway/settings.py has those of a replica, workers/settings.py those of a worker. A setting
+has a flat name (`PORT`); where settings are a tree, its place there (`GATEWAY__SERVER__PORT`) is another. A
+misspelt name of the second form is an error; a stranger that begins like one of ours is a warning with the
+nearest name. No text made here shows a value: it may be a secret.
 """
 
 import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
+
+from gateway.store.address import parse_redis_url
 
 NESTED_PREFIX = "GATEWAY__"
 
-OUR_PREFIXES = (
-    "ADMIN_",
-    "API_KEY",
-    "AUTO_LOGIN_",
-    "DRAIN_",
-    "GATEWAY_",
-    "LINGMA_",
-    "METRICS_",
-    "REPLAY_",
-    "SESSION_",
-    "TOOL_",
-    "TURN_",
-    "WORKER_",
-)
 FOREIGN_NAMES = frozenset({"SESSION_MANAGER", "GATEWAY_INTERFACE"})
 """Set by desktops and by CGI; they only look like ours."""
+FOREIGN_PREFIXES = ("LINGMA_SIM_",)
+"""Options of the bundled simulator."""
+NAMES_WITHOUT_EFFECT = frozenset({"AUTO_LOGIN_HEADLESS", "AUTO_LOGIN_MAX_RETRY", "AUTO_LOGIN_TIMEOUT"})
+"""Of lingma-openai-gateway, whose `.env` is no mistake: there is no browser login to be set."""
 
 _TRUE = frozenset({"1", "true", "t", "yes", "y", "on", "enable", "enabled"})
 _FALSE = frozenset({"0", "false", "f", "no", "n", "off", "disable", "disabled"})
@@ -45,21 +38,58 @@ class SettingsError(ValueError):
 
 
 class Section(BaseModel):
-    """A node of the tree: sections hold leaves, the root holds sections."""
+    """A node of the tree: it holds sections or leaves."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+T = TypeVar("T", bound=Section)
+
+
+def _store_address(value: SecretStr) -> SecretStr:
+    parse_redis_url(value.get_secret_value())
+    return value
+
+
+def _upper(value: Any) -> Any:
+    return value.upper() if isinstance(value, str) else value
+
+
+StoreUrl: TypeAlias = Annotated[SecretStr, AfterValidator(_store_address)]
+LogLevel: TypeAlias = Annotated[
+    Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)
+]
+
+
+def setting(
+    name: str, default: Any, description: str, *, file_variant: bool = False, shared: str = "", **more: Any
+) -> Any:
+    """A leaf. `file_variant` ones may also be named as a file by `<NAME>_FILE`.
+
+    `shared` is a name of somebody else that counts when there is no `name`.
+    """
+    extra: dict[str, Any] = {"env": name, "file_variant": file_variant, "shared": shared}
+    if "default_factory" in more:
+        return Field(description=description, json_schema_extra=extra, **more)
+    return Field(default, description=description, json_schema_extra=extra, **more)
 
 
 class Leaf(NamedTuple):
     """One setting: where it is in the tree and what it is called outside."""
 
     section: str
+    """Empty where settings are no tree."""
     field_name: str
     field: FieldInfo
 
     @property
     def env(self) -> str:
         return str(self._extra["env"])
+
+    @property
+    def shared(self) -> str:
+        """The name it may have in common with somebody else's setting, or empty."""
+        return str(self._extra.get("shared", ""))
 
     @property
     def file_variant(self) -> bool:
@@ -73,7 +103,9 @@ class Leaf(NamedTuple):
     @property
     def names(self) -> list[str]:
         """All names it goes by, the winner first."""
-        names = [self.nested, self.env]
+        names = [self.nested, self.env] if self.section else [self.env]
+        if self.shared:
+            names.append(self.shared)
         return names + [f"{name}_FILE" for name in names] if self.file_variant else names
 
     @property
@@ -85,25 +117,51 @@ class Leaf(NamedTuple):
 
 def leaves(root: type[Section]) -> Iterator[Leaf]:
     """Every setting, in the order of the tree."""
-    for section, holder in root.model_fields.items():
-        model = holder.annotation
-        assert isinstance(model, type)
-        assert issubclass(model, Section)
-        for field_name, field in model.model_fields.items():
-            yield Leaf(section, field_name, field)
+    for name, field in root.model_fields.items():
+        model = field.annotation
+        if isinstance(model, type) and issubclass(model, Section):
+            for field_name, leaf in model.model_fields.items():
+                yield Leaf(name, field_name, leaf)
+        else:
+            yield Leaf("", name, field)
+
+
+def read(
+    root: type[T], environ: Mapping[str, str], *, prefixes: tuple[str, ...], also_known: frozenset[str]
+) -> tuple[T, list[str]]:
+    """The settings, and what an operator should be told about names and words.
+
+    An empty value is the same as none. Strangers that begin with one of `prefixes` are told of, unless
+    `also_known`. Raises SettingsError with everything that is wrong at once.
+    """
+    reading = Reading(root, environ, prefixes=prefixes, also_known=also_known | NAMES_WITHOUT_EFFECT)
+    try:
+        settings = root.model_validate(reading.tree)
+    except ValidationError as error:
+        raise SettingsError(reading.problems + reading.told(error)) from None
+    if reading.problems:
+        raise SettingsError(reading.problems)
+    return settings, reading.warnings
 
 
 class Reading:
     """One pass over an environment: texts by place in the tree, and what to say about them."""
 
     def __init__(
-        self, root: type[Section], environ: Mapping[str, str], *, also_known: frozenset[str]
+        self,
+        root: type[Section],
+        environ: Mapping[str, str],
+        *,
+        prefixes: tuple[str, ...],
+        also_known: frozenset[str],
     ) -> None:
         self._environ = environ
-        self._origin: dict[tuple[str, str], str] = {}
+        self._prefixes = prefixes
+        self._origin: dict[str, str] = {}
+        """By place in the tree, the name that gave the value."""
         self.warnings: list[str] = []
         self.problems: list[str] = []
-        self.tree: dict[str, dict[str, Any]] = {}
+        self.tree: dict[str, Any] = {}
         names = {name for leaf in leaves(root) for name in leaf.names}
         for leaf in leaves(root):
             self._take(leaf)
@@ -114,16 +172,18 @@ class Reading:
         if not given:
             return
         name = given[0]
-        if len(given) > 1:
-            self.warnings.append(f"{' and '.join(given)} are set at the same time: {name} is used")
-        value: str | bool | None = self._environ[name]
+        rivals = [other for other in given if other != leaf.shared]
+        if len(rivals) > 1:
+            self.warnings.append(f"{' and '.join(rivals)} are set at the same time: {name} is used")
+        value: str | bool | None = self._environ[name].strip()
         if leaf.file_variant and name.endswith("_FILE"):
             value = self._read_file(name)
         elif leaf.field.annotation is bool:
             value = self._flag(name, self._environ[name], leaf.field.default)
         if value is not None:
-            self._origin[leaf.section, leaf.field_name] = name
-            self.tree.setdefault(leaf.section, {})[leaf.field_name] = value
+            self._origin[f"{leaf.section}.{leaf.field_name}"] = name
+            holder = self.tree.setdefault(leaf.section, {}) if leaf.section else self.tree
+            holder[leaf.field_name] = value
 
     def _read_file(self, name: str) -> str | None:
         path = Path(self._environ[name].strip())
@@ -144,7 +204,9 @@ class Reading:
 
     def _judge_names(self, known: set[str]) -> None:
         for name in sorted(self._environ):
-            if name in known or name in FOREIGN_NAMES or not name.startswith(OUR_PREFIXES):
+            if name in known or not name.startswith(self._prefixes):
+                continue
+            if name in FOREIGN_NAMES or name.startswith(FOREIGN_PREFIXES):
                 continue
             nested = name.startswith(NESTED_PREFIX)
             told = self.problems if nested else self.warnings
@@ -156,8 +218,8 @@ class Reading:
         """What is wrong, by variable. Messages of pydantic name the rule that was broken, not the value."""
         problems = []
         for detail in error.errors(include_url=False, include_input=False, include_context=False):
-            section, field_name = str(detail["loc"][0]), str(detail["loc"][1])
-            name = self._origin.get((section, field_name), f"{section}.{field_name}")
+            place = [str(part) for part in detail["loc"]]
+            name = self._origin.get(".".join(place[:2])) or self._origin.get(f".{place[0]}")
             message = detail["msg"].removeprefix("Value error, ")
-            problems.append(f"{name}: {message[:1].lower()}{message[1:]}")
+            problems.append(f"{name or '.'.join(place[:2])}: {message[:1].lower()}{message[1:]}")
         return problems

@@ -12,15 +12,28 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from gateway.access.keys import read_key_file
-from gateway.environ import Reading, Section, SettingsError
+from gateway.environ import LogLevel, Section, SettingsError, StoreUrl, read, setting
 from gateway.kernel.ids import new_hex
 from gateway.kernel.json import JsonError, loads
-from gateway.store.address import parse_redis_url
+from gateway.store.address import MEMORY_URL
 
-MEMORY_URL = "memory://"
+OUR_PREFIXES = (
+    "ADMIN_",
+    "API_KEY",
+    "AUTO_LOGIN_",
+    "DRAIN_",
+    "GATEWAY_",
+    "LINGMA_",
+    "METRICS_",
+    "REPLAY_",
+    "SESSION_",
+    "TOOL_",
+    "TURN_",
+    "WORKER_",
+)
 
 WORKER_NAMES = frozenset(
     {
@@ -60,9 +73,6 @@ WORKER_NAMES = frozenset(
 )
 """What workers/settings.py reads and we do not. Gateways cannot import it; a test compares the two."""
 
-NAMES_WITHOUT_EFFECT = frozenset({"AUTO_LOGIN_HEADLESS", "AUTO_LOGIN_MAX_RETRY", "AUTO_LOGIN_TIMEOUT"})
-"""Of lingma-openai-gateway, whose `.env` is no mistake: there is no browser login to be set."""
-
 
 def _split(value: Any) -> Any:
     """Commas or lines, trimmed, blanks dropped."""
@@ -86,10 +96,6 @@ def _lower(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
 
-def _upper(value: Any) -> Any:
-    return value.upper() if isinstance(value, str) else value
-
-
 def _readable_key_file(value: Path) -> Path:
     """What is wrong with the file is said at start, by the variable's name."""
     try:
@@ -99,122 +105,108 @@ def _readable_key_file(value: Path) -> Path:
     return value
 
 
-def _store_address(value: SecretStr) -> SecretStr:
-    parse_redis_url(value.get_secret_value())
-    return value
-
-
 KeyFile: TypeAlias = Annotated[Path, AfterValidator(_readable_key_file)]
-StoreUrl: TypeAlias = Annotated[SecretStr, AfterValidator(_store_address)]
 Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_split)]
 Secrets: TypeAlias = Annotated[tuple[SecretStr, ...], BeforeValidator(_split)]
 Aliases: TypeAlias = Annotated[dict[str, str], BeforeValidator(_parse_json)]
-LogLevel: TypeAlias = Annotated[
-    Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)
-]
 Seconds: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-def _setting(name: str, default: Any, description: str, *, file_variant: bool = False, **more: Any) -> Any:
-    """A leaf of the tree. `file_variant` fields may also be named as a file by `<NAME>_FILE`."""
-    extra: dict[str, Any] = {"env": name, "file_variant": file_variant}
-    return Field(default, description=description, json_schema_extra=extra, **more)
 
 
 class ServerSettings(Section):
     """Listening and answering."""
 
-    host: str | None = _setting(
+    host: str | None = setting(
         "HOST",
         None,
         "Address to listen on. IP or name; unset: all interfaces, but loopback for `up` without a key.",
     )
-    port: int = _setting("PORT", 8317, "Port to listen on. TCP port; 0 takes a free one.", ge=0, le=65535)
-    log_level: LogLevel = _setting(
+    port: int = setting("PORT", 8317, "Port to listen on. TCP port; 0 takes a free one.", ge=0, le=65535)
+    log_level: LogLevel = setting(
         "LOG_LEVEL", "INFO", "Least severe level that is logged. DEBUG, INFO, WARNING, ERROR or CRITICAL."
     )
-    max_body_bytes: int = _setting(
+    max_body_bytes: int = setting(
         "MAX_BODY_BYTES", 128 * 1024 * 1024, "Largest request body; beyond it 413. Bytes.", ge=1
     )
-    first_byte_hold_s: Seconds = _setting(
+    first_byte_hold_s: Seconds = setting(
         "FIRST_BYTE_HOLD_S",
         5.0,
         "How long headers wait for the first content, so that an early failure has its real status. Seconds.",
     )
-    keepalive_s: float = _setting(
+    keepalive_s: float = setting(
         "KEEPALIVE_S", 10.0, "Longest silence of a stream before a keep-alive is sent. Seconds.", gt=0
     )
-    send_deadline_s: float = _setting(
+    send_deadline_s: float = setting(
         "SEND_DEADLINE_S",
         30.0,
         "How long a client may take to read what was sent before it counts as gone. Seconds.",
         gt=0,
     )
-    drain_listen_s: Seconds = _setting(
+    drain_listen_s: Seconds = setting(
         "DRAIN_LISTEN_S",
         5.0,
         "After a stop was asked for: how long new requests are still served while load balancers look away. "
         "Seconds.",
     )
-    drain_deadline_s: Seconds = _setting(
+    drain_deadline_s: Seconds = setting(
         "DRAIN_DEADLINE_S",
         120.0,
         "After a stop was asked for: how long running turns may take to end by themselves. Seconds.",
     )
-    replica_id: str = Field(
+    replica_id: str = setting(
+        "REPLICA_ID",
+        None,
+        "Unique name of this replica. Text; unset: the host name and six random digits.",
         default_factory=lambda: f"{socket.gethostname()}-{new_hex(6)}",
         min_length=1,
         max_length=128,
         pattern=r"^[A-Za-z0-9._-]+$",
-        description="Unique name of this replica. Text; unset: the host name and six random digits.",
-        json_schema_extra={"env": "REPLICA_ID", "file_variant": False},
     )
 
 
 class AccessSettings(Section):
     """Who may do what."""
 
-    api_keys: Secrets = _setting(
+    api_keys: Secrets = setting(
         "API_KEYS",
         (),
         "Keys of clients. Secrets by comma or line; empty: /v1 is open, with a warning at start.",
         file_variant=True,
     )
-    key_file: KeyFile | None = _setting(
+    key_file: KeyFile | None = setting(
         "KEY_FILE",
         None,
         "JSON file of further keys, each with its tenant, limit and models if it has any. Path.",
     )
-    admin_token: SecretStr | None = _setting(
+    admin_token: SecretStr | None = setting(
         "ADMIN_TOKEN",
         None,
         "Token of /internal. Secret; unset: any client key opens it; no key either: 503.",
         file_variant=True,
     )
-    metrics_token: SecretStr | None = _setting(
+    metrics_token: SecretStr | None = setting(
         "METRICS_TOKEN",
         None,
         "Token of /metrics. Secret; unset: any client key opens it; no key either: 503.",
         file_variant=True,
     )
-    metrics_public: bool = _setting("METRICS_PUBLIC", False, "Open /metrics to everybody. Boolean.")
+    metrics_public: bool = setting("METRICS_PUBLIC", False, "Open /metrics to everybody. Boolean.")
 
 
 class ModelSettings(Section):
     """Which model a name means."""
 
-    default_model: str = _setting(
+    default_model: str = setting(
         "DEFAULT_MODEL",
         "org_auto",
         "Model that answers for a name nothing maps. Lingma model key.",
         min_length=1,
     )
-    aliases: Aliases = _setting(
+    aliases: Aliases = setting(
         "MODEL_ALIASES",
         {},
         'Public names for models. JSON object, such as {"gpt-4o": "dashscope_qwen3_coder"}.',
     )
-    fallback: Annotated[Literal["default", "strict"], BeforeValidator(_lower)] = _setting(
+    fallback: Annotated[Literal["default", "strict"], BeforeValidator(_lower)] = setting(
         "MODEL_FALLBACK",
         "default",
         "What happens to a name nothing maps. default: DEFAULT_MODEL answers; strict: 400 model_not_found.",
@@ -224,7 +216,7 @@ class ModelSettings(Section):
 class LingmaSettings(Section):
     """What is asked of Lingma."""
 
-    default_ask_mode: Annotated[Literal["chat", "agent"], BeforeValidator(_lower)] = _setting(
+    default_ask_mode: Annotated[Literal["chat", "agent"], BeforeValidator(_lower)] = setting(
         "DEFAULT_ASK_MODE", "chat", "Mode of a request that does not imply one. chat or agent."
     )
 
@@ -232,15 +224,15 @@ class LingmaSettings(Section):
 class AdmissionSettings(Section):
     """How many turns run and wait."""
 
-    max_in_flight: int = _setting(
+    max_in_flight: int = setting(
         "GATEWAY_MAX_IN_FLIGHT",
         0,
         "Turns running at the same time in the whole cluster. Count; 0 or less: as many as there are slots.",
     )
-    queue_timeout_s: Seconds = _setting(
+    queue_timeout_s: Seconds = setting(
         "GATEWAY_QUEUE_TIMEOUT_SEC", 30.0, "How long a turn waits for a slot before 429. Seconds."
     )
-    queue_max: int = _setting(
+    queue_max: int = setting(
         "GATEWAY_QUEUE_MAX", 256, "Turns that may wait in one replica; beyond it 429 at once. Count.", ge=0
     )
 
@@ -248,21 +240,21 @@ class AdmissionSettings(Section):
 class SessionSettings(Section):
     """Reuse of conversations that Lingma still holds."""
 
-    reuse_enabled: bool = _setting(
+    reuse_enabled: bool = setting(
         "SESSION_REUSE_ENABLED", True, "Continue the upstream session of a known conversation. Boolean."
     )
-    cache_max_entries: int | None = _setting(
+    cache_max_entries: int | None = setting(
         "SESSION_CACHE_MAX_ENTRIES",
         None,
         "Sessions remembered in the whole cluster. Count; unset: 256 for each live instance; 0: none.",
     )
-    cache_ttl_s: float = _setting(
+    cache_ttl_s: float = setting(
         "SESSION_CACHE_TTL_SEC",
         1800.0,
         "Age at which a session is forgotten. Seconds; 0 or less: never.",
         allow_inf_nan=False,
     )
-    sticky_wait_s: Seconds = _setting(
+    sticky_wait_s: Seconds = setting(
         "SESSION_STICKY_WAIT_SEC",
         5.0,
         "How long a turn waits for its session's busy instance before another one takes it. Seconds.",
@@ -272,17 +264,17 @@ class SessionSettings(Section):
 class ToolSettings(Section):
     """Function calling over Lingma."""
 
-    forward_enabled: bool = _setting(
+    forward_enabled: bool = setting(
         "TOOL_FORWARD_ENABLED",
         True,
         "Offer the client's tools upstream. Boolean; an explicit TOOL_MODE wins over it.",
     )
-    allowlist: Names | None = _setting(
+    allowlist: Names | None = setting(
         "TOOL_ALLOWLIST",
         None,
         "Tools that may be offered. Names by comma or line; unset: all; only separators: none.",
     )
-    mode: Annotated[Literal["auto", "forward", "off"], BeforeValidator(_lower)] | None = _setting(
+    mode: Annotated[Literal["auto", "forward", "off"], BeforeValidator(_lower)] | None = setting(
         "TOOL_MODE",
         None,
         "How tools are offered. auto, forward: in the payload; off: not at all. Unset: auto, or off when "
@@ -299,13 +291,13 @@ class ToolSettings(Section):
 class TurnSettings(Section):
     """Limits of one turn."""
 
-    timeout_s: float = _setting(
+    timeout_s: float = setting(
         "TURN_TIMEOUT_S", 600.0, "Limit of one turn from its start, waiting included. Seconds.", gt=0
     )
-    retention_s: Seconds = _setting(
+    retention_s: Seconds = setting(
         "TURN_RETENTION_S", 60.0, "How long the frames of an ended turn are kept. Seconds."
     )
-    retention_resumable_s: Seconds = _setting(
+    retention_resumable_s: Seconds = setting(
         "TURN_RETENTION_RESUMABLE_S",
         900.0,
         "The same for a turn that asked to be resumable. Seconds.",
@@ -315,14 +307,14 @@ class TurnSettings(Section):
 class StoreSettings(Section):
     """Where state lives."""
 
-    redis_url: StoreUrl = _setting(
+    redis_url: StoreUrl = setting(
         "REDIS_URL",
         SecretStr(MEMORY_URL),
         "The store: memory://, redis://, rediss://, redis+sentinel:// or redis+cluster://. URL, kept secret "
         "since it may hold a password; memory:// serves one process only.",
         file_variant=True,
     )
-    kv_dialect: Annotated[Literal["redis", "home"], BeforeValidator(_lower)] = _setting(
+    kv_dialect: Annotated[Literal["redis", "home"], BeforeValidator(_lower)] = setting(
         "KV_DIALECT",
         "redis",
         "Compare-and-swap of the store. redis: by script; home: the CAS command first.",
@@ -358,12 +350,4 @@ def load(environ: Mapping[str, str]) -> tuple[GatewaySettings, list[str]]:
 
     An empty value is the same as none. Raises SettingsError with everything that is wrong at once.
     """
-    reading = Reading(GatewaySettings, environ, also_known=WORKER_NAMES | NAMES_WITHOUT_EFFECT)
-    problems = list(reading.problems)
-    try:
-        settings = GatewaySettings.model_validate(reading.tree)
-    except ValidationError as error:
-        raise SettingsError(problems + reading.told(error)) from None
-    if problems:
-        raise SettingsError(problems)
-    return settings, reading.warnings
+    return read(GatewaySettings, environ, prefixes=OUR_PREFIXES, also_known=WORKER_NAMES)

@@ -14,12 +14,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import AliasChoices, SecretStr
+from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from gateway.admin.routes import GUARD_METRICS
-from gateway.environ import leaves
+from gateway.environ import NAMES_WITHOUT_EFFECT, leaves
 from gateway.jobs.messages import InstanceRecord
 from gateway.kernel.clock import SystemClock
 from gateway.kernel.errors import ErrorKind, GatewayError
@@ -140,10 +140,8 @@ def gateway_rows() -> Iterator[tuple[str, Row]]:
 
 
 def worker_rows() -> Iterator[Row]:
-    for field in WorkerSettings.model_fields.values():
-        alias = field.validation_alias
-        name = str(alias.choices[0]) if isinstance(alias, AliasChoices) else str(alias)
-        yield Row(name, _default(field), field.description or "")
+    for leaf in leaves(WorkerSettings):
+        yield Row(leaf.env, _default(leaf.field), leaf.field.description or "")
 
 
 def _default(field: FieldInfo) -> str:
@@ -187,6 +185,8 @@ def settings_page() -> str:
     file_names = [f"`{leaf.env}_FILE`" for leaf in leaves(GatewaySettings) if leaf.file_variant]
     lines += ["", f"Secrets that may be named as files: {', '.join(file_names)}."]
     lines += ["", "## Worker", "", *_table(worker_rows(), place=False)]
+    ignored = ", ".join(f"`{name}`" for name in sorted(NAMES_WITHOUT_EFFECT))
+    lines += ["", f"Names of lingma-openai-gateway that have no effect here: {ignored}."]
     lines += [
         "",
         "## Tracing",

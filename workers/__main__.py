@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from opentelemetry import trace
 
+from gateway.environ import SettingsError
 from gateway.kernel.clock import SystemClock
 from gateway.kernel.errors import StoreError
 from gateway.kernel.signals import TOLD_TWICE, stop_signals
@@ -18,7 +19,7 @@ from gateway.telemetry.logs import setup_logs
 from gateway.telemetry.setup import start_tracing
 from workers.assemble import assemble
 from workers.heartbeat import SOFTWARE
-from workers.settings import SettingsProblem, WorkerSettings, load
+from workers.settings import WorkerSettings, load
 
 SERVICE = "lingma-gateway-worker"
 USAGE_ERROR = 2
@@ -28,12 +29,14 @@ FAILURE = 1
 async def run_work(environ: Mapping[str, str]) -> int:
     """Read the settings and work until stopped. Returns the exit code; what cannot work is said on stderr."""
     try:
-        settings = load(environ)
+        settings, warnings = load(environ)
         settings.check()
-    except SettingsProblem as problem:
-        print(f"lingma-gateway: {problem}", file=sys.stderr)
+    except SettingsError as error:
+        print(f"lingma-gateway: {error}", file=sys.stderr)
         return USAGE_ERROR
-    setup_logs(settings.log_level.upper())
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    setup_logs(settings.log_level)
     tracing = start_tracing(environ, service=SERVICE, instance=settings.worker_id, version=SOFTWARE)
     try:
         return await run_worker(settings, environ, tracing.tracer)

@@ -19,8 +19,8 @@ from workers.supervisor import Worker
 
 
 def embedded_settings(environ: Mapping[str, str]) -> WorkerSettings:
-    """Raises SettingsProblem."""
-    settings = load(environ)
+    """What is to be told of names and words, the gateway's half tells. Raises SettingsError."""
+    settings, _ = load(environ)
     named = bool(environ.get("LINGMA_BIN", "").strip())
     if named or Path(settings.lingma_bin).exists():
         return settings

@@ -1,7 +1,7 @@
 """Settings of a worker, from the environment. Frozen, read once, and nobody else reads the environment.
 
-The names are those of lingma-openai-gateway where it has one, so that its `.env` goes on working;
-a replica's own names in the same file are ignored. A secret may also be named as a file: `<NAME>_FILE`.
+The names are those of lingma-openai-gateway where it has one, so that its `.env` goes on working; a replica's
+own names in the same file are ignored. How names become values is gateway/environ.py.
 """
 
 import socket
@@ -9,95 +9,71 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import (
-    AliasChoices,
-    BaseModel,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
-    ValidationInfo,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-)
-from pydantic.fields import FieldInfo
+from pydantic import Field, SecretStr, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
+from gateway.environ import LogLevel, Section, SettingsError, StoreUrl, read, setting
+from gateway.store.address import MEMORY_URL
 from workers.lingma.config import SIMULATOR
 
-MEMORY_URL = "memory://"
+OUR_PREFIXES = ("AUTO_LOGIN_", "LINGMA_", "WORKER_")
+"""Only workers have names that begin so."""
 
 
-class SettingsProblem(ValueError):
-    """Settings that cannot be used. Names the variables and says what to change; never shows a value."""
-
-
-def _or_default(value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
-    """Take the default for text that makes no sense, as lingma-openai-gateway does for these settings."""
+def _or_none(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    """Text that makes no sense is as good as none, as in lingma-openai-gateway."""
     try:
         return handler(value)
     except ValidationError:
-        fields = WorkerSettings.model_fields
-        return fields[info.field_name or ""].get_default(call_default_factory=False)
+        return None
 
 
-Flag: TypeAlias = Annotated[bool, WrapValidator(_or_default)]
-OptionalCount: TypeAlias = Annotated[Annotated[int, Field(ge=1)] | None, WrapValidator(_or_default)]
-
-
-def _named(name: str, default: Any, description: str, **more: Any) -> Any:
-    return Field(default, validation_alias=name, description=description, **more)
+OptionalCount: TypeAlias = Annotated[Annotated[int, Field(ge=1)] | None, WrapValidator(_or_none)]
 
 
 def _seconds(name: str, default: float, description: str) -> Any:
-    return Field(default, gt=0, validation_alias=name, description=f"{description} Seconds.")
+    return setting(name, default, f"{description} Seconds.", gt=0)
 
 
 def _secret(name: str, description: str) -> Any:
-    """A field that may also be named as a file by `<NAME>_FILE`; the inline value wins when both are set."""
-    return Field(
-        SecretStr(""),
-        validation_alias=name,
-        description=f"{description} Secret; `{name}_FILE` names a file that holds it.",
-        json_schema_extra={"file_variant": True},
-    )
+    text = f"{description} Secret; `{name}_FILE` names a file that holds it."
+    return setting(name, SecretStr(""), text, file_variant=True)
 
 
-class WorkerSettings(BaseModel):
+class WorkerSettings(Section):
     """Everything a worker can be told."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="ignore", populate_by_name=True, validate_by_alias=True, hide_input_in_errors=True
-    )
-
     # -- the process --------------------------------------------------------------------------------------
-    worker_id: str = Field(
+    worker_id: str = setting(
+        "WORKER_ID",
+        None,
+        "Stable name of this worker, unique in the fleet. Text; default: the host name.",
         default_factory=socket.gethostname,
         min_length=1,
         max_length=128,
         pattern=r"^[A-Za-z0-9._-]+$",
-        validation_alias="WORKER_ID",
-        description="Stable name of this worker, unique in the fleet. Text; default: the host name.",
     )
-    redis_url: SecretStr = Field(
+    redis_url: StoreUrl = setting(
+        "REDIS_URL",
         SecretStr(MEMORY_URL),
-        validation_alias="REDIS_URL",
-        description="The store shared with the replicas: redis://, rediss://, redis+sentinel:// or "
-        "redis+cluster://. URL; `REDIS_URL_FILE` names a file that holds it. memory:// only works in `up`.",
-        json_schema_extra={"file_variant": True},
+        "The store shared with the replicas: redis://, rediss://, redis+sentinel:// or redis+cluster://. "
+        "URL; `REDIS_URL_FILE` names a file that holds it. memory:// only works in `up`.",
+        file_variant=True,
     )
-    host: str = Field(
+    host: str = setting(
+        "WORKER_HOST",
         "127.0.0.1",
-        validation_alias=AliasChoices("WORKER_HOST", "HOST"),
-        description="Address of the health endpoint. IP or name; WORKER_HOST wins over HOST.",
+        "Address of the health endpoint. IP or name; WORKER_HOST wins over HOST.",
+        shared="HOST",
     )
-    port: int = Field(
+    port: int = setting(
+        "WORKER_PORT",
         8318,
+        "Port of the health endpoint. TCP port; WORKER_PORT wins over PORT; 0 takes a free one.",
+        shared="PORT",
         ge=0,
         le=65535,
-        validation_alias=AliasChoices("WORKER_PORT", "PORT"),
-        description="Port of the health endpoint. TCP port; WORKER_PORT wins over PORT; 0 takes a free one.",
     )
-    log_level: str = _named(
+    log_level: LogLevel = setting(
         "LOG_LEVEL", "INFO", "Least severe level that is logged. DEBUG shows the stderr of Lingma."
     )
     drain_deadline_s: float = _seconds(
@@ -107,23 +83,23 @@ class WorkerSettings(BaseModel):
     )
 
     # -- Lingma -------------------------------------------------------------------------------------------
-    lingma_bin: str = _named(
+    lingma_bin: str = setting(
         "LINGMA_BIN",
         "data/bin/Lingma",
         "The Lingma executable. Path (/app/data/bin/Lingma in the image), or the word `simulator`.",
     )
-    lingma_args: str | None = _named(
+    lingma_args: str | None = setting(
         "LINGMA_ARGS",
         None,
         "Words in place of `start` on its command line. Text; with {work_dir}, {socket_port}, {http_port} or "
         "{endpoint} in it, the whole command line.",
     )
-    lingma_work_dir: Path = _named(
+    lingma_work_dir: Path = setting(
         "LINGMA_WORK_DIR",
         Path("data/.lingma/vscode/sharedClientCache"),
         "Directory of the only instance; several instances live below `pool/inst-<i>` two levels up. Path.",
     )
-    lingma_socket_port: int = _named(
+    lingma_socket_port: int = setting(
         "LINGMA_SOCKET_PORT",
         36510,
         "WebSocket port of the only instance; several take free ports. TCP port; 0 takes a free one.",
@@ -143,23 +119,23 @@ class WorkerSettings(BaseModel):
     lingma_idle_timeout_s: float = _seconds(
         "LINGMA_IDLE_TIMEOUT", 60, "How long an answer may pause between two events."
     )
-    lingma_ask_style: Literal["request", "notify"] = _named(
+    lingma_ask_style: Literal["request", "notify"] = setting(
         "LINGMA_ASK_STYLE",
         "request",
         "Send chat/ask with an id (refusals are seen at once) or as a notification.",
     )
-    dedicated_domain_url: str = _named(
+    dedicated_domain_url: str = setting(
         "DEDICATED_DOMAIN_URL", "", "Endpoint of an enterprise domain. URL; empty: the public one."
     )
 
     # -- instances and accounts ---------------------------------------------------------------------------
-    lingma_instance_count: OptionalCount = _named(
+    lingma_instance_count: OptionalCount = setting(
         "LINGMA_INSTANCE_COUNT",
         None,
         "Number of instances: of all workers together when exclusive accounts are configured, else of this "
         "worker. Count; default: one for each account, else 1.",
     )
-    lingma_instance_max_in_flight: int = _named(
+    lingma_instance_max_in_flight: int = setting(
         "LINGMA_INSTANCE_MAX_IN_FLIGHT", 4, "Turns one instance runs at the same time. Count.", ge=1
     )
     lingma_accounts: SecretStr = _secret(
@@ -167,20 +143,20 @@ class WorkerSettings(BaseModel):
         "Accounts: `user:password` by comma or line, or a JSON array of "
         "{username, password, session_bundle, session_bundle_file}.",
     )
-    lingma_username: str = _named(
+    lingma_username: str = setting(
         "LINGMA_USERNAME", "", "The only account's user, when LINGMA_ACCOUNTS is empty."
     )
     lingma_password: SecretStr = _secret("LINGMA_PASSWORD", "The only account's password.")
     lingma_session_bundle: SecretStr = _secret(
         "LINGMA_SESSION_BUNDLE", "Exported login state, base64 of a tar.gz; alone it makes one account."
     )
-    lingma_accounts_mode: Literal["exclusive", "replicate"] = _named(
+    lingma_accounts_mode: Literal["exclusive", "replicate"] = setting(
         "LINGMA_ACCOUNTS_MODE",
         "exclusive",
         "exclusive: each account is used by one worker at a time, another one takes over when that is gone; "
         "replicate: by every worker that knows it.",
     )
-    auto_login_enabled: Flag = _named(
+    auto_login_enabled: bool = setting(
         "AUTO_LOGIN_ENABLED",
         False,
         "Browser login is not part of this release: true is answered in the log with what to do instead. "
@@ -188,28 +164,28 @@ class WorkerSettings(BaseModel):
     )
 
     # -- getting the binary -------------------------------------------------------------------------------
-    lingma_source_type: Literal["marketplace", "vsix"] = _named(
+    lingma_source_type: Literal["marketplace", "vsix"] = setting(
         "LINGMA_SOURCE_TYPE", "marketplace", "Where the binary is taken from when it is absent."
     )
-    lingma_marketplace_publisher: str = _named(
+    lingma_marketplace_publisher: str = setting(
         "LINGMA_MARKETPLACE_PUBLISHER", "Alibaba-Cloud", "Publisher of the extension that carries the binary."
     )
-    lingma_marketplace_extension: str = _named(
+    lingma_marketplace_extension: str = setting(
         "LINGMA_MARKETPLACE_EXTENSION", "tongyi-lingma", "Name of the extension that carries the binary."
     )
-    lingma_vsix_url: str = _named(
+    lingma_vsix_url: str = setting(
         "LINGMA_VSIX_URL", "", "Package to download with `vsix`, and when the marketplace fails. URL."
     )
-    lingma_sha256: str = _named(
+    lingma_sha256: str = setting(
         "LINGMA_SHA256",
         "",
         "SHA-256 that the binary must have. Hex digits; empty: any.",
         pattern="^([0-9a-fA-F]{64})?$",
     )
-    lingma_bootstrap_always: Flag = _named(
+    lingma_bootstrap_always: bool = setting(
         "LINGMA_BOOTSTRAP_ALWAYS", True, "Look for a newer binary at every start. Boolean."
     )
-    lingma_force_refresh: Flag = _named(
+    lingma_force_refresh: bool = setting(
         "LINGMA_FORCE_REFRESH", False, "Download again although a binary is there. Boolean."
     )
 
@@ -219,44 +195,19 @@ class WorkerSettings(BaseModel):
         return self.lingma_bin == SIMULATOR
 
     def check(self) -> None:
-        """Refuse what cannot work in a process of its own. Raises SettingsProblem."""
+        """Refuse what cannot work in a process of its own. Raises SettingsError."""
         if self.redis_url.get_secret_value().startswith(MEMORY_URL):
-            raise SettingsProblem(
-                "a worker of its own needs the store that the replicas use: set REDIS_URL to a redis:// "
-                "address (memory:// works only when gateway and worker share a process: lingma-gateway up)"
+            raise SettingsError(
+                [
+                    "REDIS_URL: a worker of its own needs the store that the replicas use: set a redis:// "
+                    "address (memory:// works only where both share a process: lingma-gateway up)"
+                ]
             )
 
 
-def load(environ: Mapping[str, str]) -> WorkerSettings:
-    """Read the settings of a process. An empty value is the same as none. Raises SettingsProblem."""
-    values: dict[str, str] = {}
-    for field in WorkerSettings.model_fields.values():
-        for name in names_of(field):
-            if text := environ.get(name, "").strip():
-                values[name] = text
-            elif _may_be_a_file(field) and (path := environ.get(f"{name}_FILE", "").strip()):
-                values[name] = _read_secret(f"{name}_FILE", path)
-    try:
-        return WorkerSettings.model_validate(values)
-    except ValidationError as error:
-        details = error.errors(include_url=False, include_input=False, include_context=False)
-        problems = [f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in details]
-        raise SettingsProblem("\n".join(problems)) from None
+def load(environ: Mapping[str, str]) -> tuple[WorkerSettings, list[str]]:
+    """Read a worker's settings, and what an operator should be told about names and words.
 
-
-def names_of(field: FieldInfo) -> list[str]:
-    """The variables a field is read from, the winner first."""
-    alias = field.validation_alias
-    return [str(name) for name in alias.choices] if isinstance(alias, AliasChoices) else [str(alias)]
-
-
-def _may_be_a_file(field: FieldInfo) -> bool:
-    extra = field.json_schema_extra
-    return isinstance(extra, dict) and bool(extra.get("file_variant"))
-
-
-def _read_secret(variable: str, path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsProblem(f"{variable} names a file that cannot be read: {path}") from error
+    An empty value is the same as none. Raises SettingsError with everything that is wrong at once.
+    """
+    return read(WorkerSettings, environ, prefixes=OUR_PREFIXES, also_known=frozenset())

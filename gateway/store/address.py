@@ -15,6 +15,9 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
+MEMORY_URL = "memory://"
+"""Serves one process."""
+
 Kind: TypeAlias = Literal["memory", "standalone", "sentinel", "cluster"]
 Host: TypeAlias = tuple[str, int]
 
@@ -55,7 +58,7 @@ class StoreAddress:
     def redacted(self) -> str:
         """The address without secrets, for logs and for people."""
         if self.kind == "memory":
-            return "memory://"
+            return MEMORY_URL
         if self.path:
             return f"unix://{self.path}?db={self.db}"
         scheme = next(s for s, kind in _SCHEMES.items() if kind == (self.kind, self.tls) and s != "unix")

@@ -18,6 +18,7 @@ import pytest
 
 from gateway.environ import leaves
 from gateway.settings import GatewaySettings
+from workers.settings import WorkerSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("gateway", "workers")
@@ -296,7 +297,7 @@ def test_import_contracts_hold() -> None:
 
 
 def test_workers_import_of_the_gateway_only_what_both_share() -> None:
-    shared = ("gateway.jobs", "gateway.store", "gateway.telemetry", "gateway.kernel")
+    shared = ("gateway.jobs", "gateway.store", "gateway.telemetry", "gateway.kernel", "gateway.environ")
     strangers = {
         f"{path} imports {name}"
         for path in sources()
@@ -354,6 +355,18 @@ def test_every_setting_is_read_somewhere() -> None:
         and not re.search(rf"\bself\.{leaf.field_name}\b", derived)
     }
     assert unread == set()
+
+
+def test_every_setting_of_a_worker_is_read_somewhere() -> None:
+    text = "\n".join(
+        (ROOT / path).read_text(encoding="utf-8") for path in sources() if path.startswith("workers/")
+    )
+    unread = [
+        leaf.env
+        for leaf in leaves(WorkerSettings)
+        if not re.search(rf"\b(?:settings|self)\.{leaf.field_name}\b", text)
+    ]
+    assert unread == []
 
 
 def test_nothing_is_left_for_later_in_comments() -> None:

@@ -1,32 +1,41 @@
 """How a tree is read from an environment: names, files, and texts about what is wrong."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import SecretStr, ValidationError
 
-from gateway.environ import Reading, Section, SettingsError, leaves
+from gateway import environ as module
+from gateway.environ import Reading, Section, SettingsError, leaves, setting
 from gateway.settings import GatewaySettings, load
 
-
-def setting(name: str, default: Any, *, file_variant: bool = False) -> Any:
-    extra: dict[str, Any] = {"env": name, "file_variant": file_variant}
-    return Field(default, json_schema_extra=extra)
+PREFIXES = ("TOOL_", "METRICS_", "GATEWAY_", "SESSION_")
 
 
 class Colours(Section):
-    hue: int = setting("TOOL_HUE", 3)
-    bright: bool = setting("TOOL_BRIGHT", True)
-    pigment: SecretStr | None = setting("TOOL_PIGMENT", None, file_variant=True)
+    hue: int = setting("TOOL_HUE", 3, "Number.")
+    bright: bool = setting("TOOL_BRIGHT", True, "Boolean.")
+    pigment: SecretStr | None = setting("TOOL_PIGMENT", None, "Secret.", file_variant=True)
 
 
 class Tree(Section):
     colours: Colours = Colours()
 
 
+class Flat(Section):
+    """Settings that are no tree."""
+
+    depth: int = setting("TOOL_DEPTH", 1, "Number.", shared="DEPTH", ge=0)
+    name: str = setting("TOOL_NAME", None, "Text.", default_factory=lambda: "made", max_length=5)
+    sharp: bool = setting("TOOL_SHARP", False, "Boolean.")
+
+
 def read(**environ: str) -> Reading:
-    return Reading(Tree, environ, also_known=frozenset({"TOOL_OF_OTHERS"}))
+    return Reading(Tree, environ, prefixes=PREFIXES, also_known=frozenset({"TOOL_OF_OTHERS"}))
+
+
+def read_flat(**environ: str) -> tuple[Flat, list[str]]:
+    return module.read(Flat, environ, prefixes=PREFIXES, also_known=frozenset())
 
 
 def test_a_nested_name_reaches_the_same_field_and_wins() -> None:
@@ -92,6 +101,33 @@ def test_a_bad_value_is_told_by_the_name_it_came_from_and_never_shown() -> None:
     (told,) = reading.told(caught.value)
     assert told.startswith("GATEWAY__COLOURS__HUE: ")
     assert "s3cret" not in told
+
+
+def test_settings_that_are_no_tree_have_flat_names_only() -> None:
+    assert read_flat() == (Flat(), [])
+    assert read_flat(TOOL_DEPTH=" 7 ", TOOL_NAME=" ann ", TOOL_SHARP="yes") == (
+        Flat(depth=7, name="ann", sharp=True),
+        [],
+    )
+    with pytest.raises(SettingsError, match=r"^GATEWAY__DEPTH is not a setting"):
+        read_flat(GATEWAY__DEPTH="1")
+
+
+def test_a_name_shared_with_others_counts_when_there_is_none_of_our_own() -> None:
+    assert read_flat(DEPTH="5") == (Flat(depth=5), [])
+    assert read_flat(DEPTH="5", TOOL_DEPTH="6") == (Flat(depth=6), [])
+
+
+def test_what_is_wrong_in_flat_settings_is_told_by_the_name_it_came_from() -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_flat(DEPTH="-1", TOOL_NAME="much too long")
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == ["DEPTH", "TOOL_NAME"]
+    assert "much" not in str(caught.value)
+
+
+def test_names_that_only_look_like_ours_are_left_alone() -> None:
+    given = dict.fromkeys({"SESSION_MANAGER", "GATEWAY_INTERFACE", "LINGMA_SIM_ANY"}, "x")
+    assert Reading(Tree, given, prefixes=(*PREFIXES, "LINGMA_"), also_known=frozenset()).warnings == []
 
 
 def test_every_problem_is_reported_at_once_and_no_value_is_shown() -> None:

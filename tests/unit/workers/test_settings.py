@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from workers.settings import SettingsProblem, WorkerSettings, load
+from gateway.environ import SettingsError, leaves
+from gateway.settings import GatewaySettings
+from workers.settings import OUR_PREFIXES, WorkerSettings, load
 
 
 def loaded(**environ: str) -> WorkerSettings:
-    return load(environ)
+    settings, _ = load(environ)
+    return settings
 
 
 def test_defaults_need_no_environment() -> None:
@@ -26,14 +29,26 @@ def test_defaults_need_no_environment() -> None:
 
 def test_names_of_the_worker_win_over_shared_ones() -> None:
     shared = {"HOST": "0.0.0.0", "PORT": "8317"}
-    settings = load(shared)
+    settings = loaded(**shared)
     assert (settings.host, settings.port) == ("0.0.0.0", 8317)
-    settings = load(shared | {"WORKER_HOST": "127.0.0.2", "WORKER_PORT": "9000"})
+    settings, warnings = load(shared | {"WORKER_HOST": "127.0.0.2", "WORKER_PORT": "9000"})
     assert (settings.host, settings.port) == ("127.0.0.2", 9000)
+    assert warnings == []
 
 
 def test_settings_of_a_replica_in_the_same_environment_are_ignored() -> None:
     assert loaded(API_KEYS="a,b", GATEWAY_MAX_IN_FLIGHT="many") == loaded()
+
+
+def test_a_misspelt_name_is_a_warning_with_the_nearest_one() -> None:
+    given = {"LINGMA_BNI": "x", "LINGMA_SIM_LOGGED_IN": "1", "AUTO_LOGIN_TIMEOUT": "9", "API_KEYZ": "x"}
+    assert load(given)[1] == ["LINGMA_BNI is not a setting; did you mean LINGMA_BIN?"]
+
+
+def test_no_setting_of_a_replica_begins_like_one_of_a_worker() -> None:
+    ours = {leaf.env for leaf in leaves(WorkerSettings)}
+    theirs = {name for leaf in leaves(GatewaySettings) for name in leaf.names}
+    assert [name for name in theirs - ours if name.startswith(OUR_PREFIXES)] == []
 
 
 @pytest.mark.parametrize("text", ["x", "", "0", "-3", "2.5"])
@@ -60,7 +75,7 @@ def test_lv_82_a_secret_may_come_from_a_file_and_the_inline_value_wins(tmp_path:
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SettingsProblem, match="LINGMA_PASSWORD_FILE"):
+    with pytest.raises(SettingsError, match="LINGMA_PASSWORD_FILE"):
         loaded(LINGMA_PASSWORD_FILE=str(tmp_path / "none"))
 
 
@@ -79,17 +94,19 @@ def test_secrets_are_not_shown() -> None:
         ("WORKER_ID", "w/1"),
         ("WORKER_PORT", "99999"),
         ("LINGMA_RPC_TIMEOUT", "0"),
+        ("LOG_LEVEL", "LOUD"),
+        ("REDIS_URL", "mysql://:pw-4711@host"),
         ("LINGMA_INSTANCE_MAX_IN_FLIGHT", "none"),
     ],
 )
 def test_a_wrong_value_is_named_and_not_shown(name: str, value: str) -> None:
-    with pytest.raises(SettingsProblem, match=name) as refused:
+    with pytest.raises(SettingsError, match=name) as refused:
         loaded(**{name: value})
     assert f"'{value}'" not in str(refused.value)
 
 
 def test_a_worker_of_its_own_refuses_the_memory_store() -> None:
-    with pytest.raises(SettingsProblem, match="REDIS_URL"):
+    with pytest.raises(SettingsError, match="REDIS_URL"):
         loaded().check()
     loaded(REDIS_URL="redis://localhost:6379/0").check()
 
