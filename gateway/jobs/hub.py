@@ -6,8 +6,8 @@ drained, and since the stream itself is the buffer nothing is lost and nobody el
 feed wakes a blocked read through the replica's wake stream.
 
 During an outage of the store feeds simply stay silent; `down_since` tells for how long. When the store comes
-back, feeds whose turn it no longer knows fail with StoreDataLoss. So does a feed whose key holds no stream but
-something else, which would make every read over all of them fail.
+back, feeds whose turn it no longer knows fail with StoreDataLoss. So does a feed whose key holds something
+that is no stream, which would make every read over all of them fail.
 """
 
 import asyncio

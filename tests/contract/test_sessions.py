@@ -530,6 +530,90 @@ class OpenReplies(Redis):
         return self.call(keys[0], *args)
 
 
+_SESSION = Keys().session("k")
+_INDEX = Keys().session_index
+_STATS = Keys().session_stats
+_MALFORMED: dict[str, list[Sequence[Arg]]] = {
+    "no hash": [("DEL", _SESSION), ("SET", _SESSION, "x")],
+    "a list": [("DEL", _SESSION), ("RPUSH", _SESSION, "created_at_ms")],
+    "no time": [("HDEL", _SESSION, "created_at_ms")],
+    "a bad time": [("HSET", _SESSION, "created_at_ms", "zz")],
+    "a time of another kind": [("HSET", _SESSION, "created_at_ms", "nan")],
+    "a huge time": [("HSET", _SESSION, "created_at_ms", "9" * 400)],
+    "no instance": [("HDEL", _SESSION, "instance_name")],
+    "no worker": [("HDEL", _SESSION, "worker")],
+    "no session": [("HDEL", _SESSION, "session_id")],
+    "an empty session": [("HSET", _SESSION, "session_id", "")],
+    "no text": [("HSET", _SESSION, "session_id", b"\xff\xfe")],
+    "bad hits": [("HSET", _SESSION, "hit_count", "zz")],
+    "no hits": [("HSET", _SESSION, "hit_count", b"\xff")],
+}
+
+
+@pytest.mark.parametrize("use", ["claim", "get"])
+@pytest.mark.parametrize("damage", _MALFORMED.values(), ids=_MALFORMED.keys())
+async def test_redis_deletes_a_malformed_entry_and_misses_it(
+    redis: Redis, damage: list[Sequence[Arg]], use: str
+) -> None:
+    cache = RedisSessionCache(redis, Keys(), limits(), FakeClock())
+    await cache.put("k", "s", "inst-0")
+    for command in damage:
+        await redis.call(_SESSION, *command)
+    found = await (cache.claim("k") if use == "claim" else cache.get("k"))
+    assert found is None
+    assert await totals(cache) == {"miss_total": 1}
+    assert await redis.call(_SESSION, "EXISTS", _SESSION) == 0
+    assert await redis.call(_INDEX, "ZCARD", _INDEX) == 0
+    await cache.put("k", "s-2", "inst-1")
+    entry = await cache.claim("k")
+    assert entry is not None
+    assert (entry.session_id, entry.instance_name, entry.hit_count) == ("s-2", "inst-1", 1)
+
+
+@pytest.mark.parametrize("damage", _MALFORMED.values(), ids=_MALFORMED.keys())
+async def test_redis_puts_a_good_entry_over_a_malformed_one(
+    redis: Redis, damage: list[Sequence[Arg]]
+) -> None:
+    cache = RedisSessionCache(redis, Keys(), limits(), FakeClock())
+    await cache.put("k", "s", "inst-0")
+    for command in damage:
+        await redis.call(_SESSION, *command)
+    await cache.put("k", "s-2", "inst-1", worker="w")
+    await cache.claim("k")
+    await cache.put("k", "s-3", "inst-2", worker="w")
+    entry = await cache.claim("k")
+    assert entry is not None and entry.session_id == "s-3"
+
+
+async def test_redis_makes_a_wrong_index_anew_and_nobody_notices(redis: Redis) -> None:
+    cache = RedisSessionCache(redis, Keys(), limits(2), FakeClock())
+    await cache.put("k", "s", "inst-0")
+    await redis.call(_INDEX, "DEL", _INDEX)
+    await redis.call(_INDEX, "SET", _INDEX, "x")
+    assert (await cache.stats())["size"] == 0
+    assert await cache.get("k") is not None
+    assert await cache.claim("k") is not None
+    assert await cache.invalidate("k") is False
+    for name in ("a", "b", "c"):
+        await cache.put(name, "s")
+    assert await redis.call(_INDEX, "ZCARD", _INDEX) == 2
+    assert await cache.claim("a") is None
+    assert await cache.claim("c") is not None
+
+
+async def test_redis_counts_anew_when_the_counters_are_wrong(redis: Redis) -> None:
+    cache = RedisSessionCache(redis, Keys(), limits(), FakeClock())
+    await redis.call(_STATS, "SET", _STATS, "x")
+    assert await cache.claim("k") is None
+    assert await totals(cache) == {}
+    await cache.claim("k")
+    assert await totals(cache) == {"miss_total": 1}
+    await redis.call(_STATS, "HSET", _STATS, "miss", "zz", "hit", 5)
+    assert await totals(cache) == {"hit_total": 5}
+    await cache.claim("k")
+    assert await totals(cache) == {"hit_total": 5, "miss_total": 1}
+
+
 async def test_a_claim_waits_for_one_round_trip_and_not_for_its_counters() -> None:
     redis = OpenReplies()
     cache = RedisSessionCache(redis, Keys(), limits(), FakeClock())
