@@ -249,6 +249,7 @@ async def test_two_workers_on_one_directory_do_not_fight(tmp_path: Path) -> None
 async def test_stranger_with_the_pid_of_a_leftover_lives(tmp_path: Path, wrong: str) -> None:
     stranger = run_leftover(tmp_path)
     try:
+        await until(lambda: (tmp_path / ".info").exists())
         ticks = start_ticks(stranger.pid)
         assert ticks is not None
         command = [str(word) for word in stranger.args[1:]]  # type: ignore[index]
