@@ -106,6 +106,14 @@ class WorkerSettings(Section):
         ge=0,
         le=65535,
     )
+    lingma_http_port: int = setting(
+        "LINGMA_HTTP_PORT",
+        37510,
+        "Port of the only instance's login pages; several take free ports. TCP port; a free one in place "
+        "of 0 and of one that is taken.",
+        ge=0,
+        le=65535,
+    )
     lingma_startup_timeout_s: float = _seconds(
         "LINGMA_STARTUP_TIMEOUT", 40, "How long an instance may take until it answers."
     )
@@ -123,6 +131,11 @@ class WorkerSettings(Section):
         "LINGMA_ASK_STYLE",
         "request",
         "Send chat/ask with an id (refusals are seen at once) or as a notification.",
+    )
+    lingma_coalesce_frames: bool = setting(
+        "LINGMA_COALESCE_FRAMES",
+        True,
+        "Send what waits for Lingma together in one WebSocket message; false: one message each. Boolean.",
     )
     dedicated_domain_url: str = setting(
         "DEDICATED_DOMAIN_URL", "", "Endpoint of an enterprise domain. URL; empty: the public one."

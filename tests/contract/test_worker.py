@@ -67,6 +67,7 @@ class Bench:
             "lingma_bin": "simulator",
             "lingma_work_dir": self.directory,
             "lingma_socket_port": 0,
+            "lingma_http_port": 0,
             "drain_deadline_s": 5.0,
         }
         return WorkerSettings(**(given | changes))
@@ -319,6 +320,7 @@ async def spawn(directory: Path, **environ: str) -> asyncio.subprocess.Process:
         "LINGMA_BIN": "simulator",
         "LINGMA_WORK_DIR": str(directory),
         "LINGMA_SOCKET_PORT": "0",
+        "LINGMA_HTTP_PORT": "0",
         "WORKER_ID": WORKER,
     }
     return await asyncio.create_subprocess_exec(

@@ -155,6 +155,7 @@ def up(directory: Path, **env: str) -> Service:
         "LINGMA_BIN": "simulator",
         "LINGMA_WORK_DIR": str(directory / "lingma"),
         "LINGMA_SOCKET_PORT": "0",
+        "LINGMA_HTTP_PORT": "0",
     } | env
     return Service("up", ["up"], directory, port, **settings)
 
@@ -183,6 +184,7 @@ def work(directory: Path, redis_url: str, name: str = "worker", **env: str) -> S
         "LINGMA_BIN": "simulator",
         "LINGMA_WORK_DIR": str(directory / name / "lingma"),
         "LINGMA_SOCKET_PORT": "0",
+        "LINGMA_HTTP_PORT": "0",
     } | env
     return Service(name, ["work"], directory, port, **settings)
 

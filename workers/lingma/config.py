@@ -43,6 +43,7 @@ class InstanceConfig:
     socket_port: int = 0
     """0 takes a free one; so does a port that is taken."""
     http_port: int = 0
+    """Of its login pages; likewise."""
     endpoint: str = ""
     """An enterprise domain; empty is the public one."""
     arguments: str | None = None

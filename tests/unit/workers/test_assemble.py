@@ -9,6 +9,7 @@ import pytest
 from gateway.kernel.clock import SystemClock
 from gateway.store.backends import open_memory
 from workers.assemble import assemble, pool_config
+from workers.lingma.pool import plan_instances
 from workers.settings import WorkerSettings
 
 
@@ -28,6 +29,19 @@ def test_whoever_runs_the_stand_in_is_logged_in(tmp_path: Path) -> None:
 def test_accounts_are_exclusive_unless_told_otherwise(tmp_path: Path, mode: str, exclusive: bool) -> None:
     config = pool_config(settings(tmp_path, lingma_accounts="ann:p,bob:q", lingma_accounts_mode=mode), {})
     assert (config.exclusive, config.count) == (exclusive, 2)
+
+
+def test_one_instance_has_the_ports_that_ides_and_login_pages_expect(tmp_path: Path) -> None:
+    [only] = plan_instances(pool_config(settings(tmp_path), {}))
+    assert (only.socket_port, only.http_port) == (36510, 37510)
+    several = plan_instances(pool_config(settings(tmp_path, lingma_instance_count=2), {}))
+    assert {(one.socket_port, one.http_port) for one in several} == {(0, 0)}
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_coalescing_can_be_switched_off(tmp_path: Path, wanted: bool) -> None:
+    given = settings(tmp_path, lingma_coalesce_frames=wanted)
+    assert pool_config(given, {}).instance.coalesce is wanted
 
 
 @pytest.mark.parametrize(("wanted", "lines"), [(True, 1), (False, 0)])

@@ -24,6 +24,7 @@ def test_defaults_need_no_environment() -> None:
     assert settings.lingma_instance_max_in_flight == 4
     assert settings.lingma_instance_count is None
     assert settings.auto_login_enabled is False
+    assert (settings.lingma_http_port, settings.lingma_coalesce_frames) == (37510, True)
     assert not settings.simulated
 
 
