@@ -15,7 +15,7 @@ from typing import Any, assert_never
 from gateway.jobs.codec import DecodeProblem, decode_command
 from gateway.jobs.messages import Admin, Cancel, Drain, Envelope, Submit, ToolReply
 from gateway.kernel.aio import Tasks
-from gateway.kernel.errors import StoreUnavailable
+from gateway.kernel.errors import StoreError, StoreRefused, StoreUnavailable
 from gateway.store.deadletter import DeadLetters, digest_of
 from gateway.store.streams import Entry, Streams
 from workers.admin import AdminDesk
@@ -105,8 +105,8 @@ class Consumer:
                     await self._handle_all(await self._read(pending=False))
                     if self._look_back:
                         await self._handle_pending()
-            except StoreUnavailable:
-                log.warning("consumer.store_unavailable", extra={"again_in_s": pause})
+            except StoreError as error:
+                log.warning("consumer.store_unavailable", extra={"again_in_s": pause, "error": str(error)})
             await asyncio.sleep(pause)
             pause = min(pause * 2, RETRY_MAX_S)
 
@@ -197,6 +197,10 @@ class Consumer:
         except StoreUnavailable:
             self._in_hand.discard(entry_id)
             self._look_back = True
+        except StoreRefused as error:
+            # Its keys hold something else: it would be refused each time it is read.
+            log.warning("consumer.command_refused", extra={"entry": _text(entry_id), "error": str(error)})
+            self._settle(entry_id)
         else:
             self._settle(entry_id)
 
@@ -246,7 +250,7 @@ class Consumer:
             ids = list(self._settled)
             try:
                 await self._streams.settle(self._key, GROUP, *ids)
-            except StoreUnavailable:
+            except StoreError:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, RETRY_MAX_S)
                 continue

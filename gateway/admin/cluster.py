@@ -81,7 +81,7 @@ class ClusterStats:
             await self.sync()
             names = list(self._counters())
             totals = await self._kv.kv_mget(*(self._keys.stat(name) for name in names))
-            sums = {name: int(total or 0) for name, total in zip(names, totals, strict=True)}
+            sums = {name: _number(total) for name, total in zip(names, totals, strict=True)}
             return sums | await self._gauge_sums()
         except StoreError:
             return None
@@ -95,6 +95,14 @@ class ClusterStats:
                 value = gauges.get(name)
                 sums[name] += value if isinstance(value, int) else 0
         return sums
+
+
+def _number(total: bytes | None) -> int:
+    """What is no number counts nothing."""
+    try:
+        return int(total or 0)
+    except ValueError:
+        return 0
 
 
 def _decoded(records: Sequence[bytes | None]) -> list[dict[str, object]]:

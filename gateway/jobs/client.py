@@ -32,6 +32,7 @@ from gateway.kernel.errors import (
     GatewayError,
     Internal,
     StoreDataLoss,
+    StoreError,
     StoreUnavailable,
     WorkerLost,
 )
@@ -145,8 +146,8 @@ class JobClient:
             if self._open:
                 try:
                     await self.turns.renew_leases(list(self._open), lease_ms=LEASE_MS)
-                except StoreUnavailable:
-                    log.debug("jobs.lease_renewal_failed")
+                except StoreError as error:
+                    log.debug("jobs.lease_renewal_failed", extra={"error": str(error)})
 
 
 class JobTurn:

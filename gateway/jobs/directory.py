@@ -17,7 +17,7 @@ from gateway.jobs.codec import decode_record
 from gateway.jobs.messages import InstanceRecord, WorkerRecord
 from gateway.kernel.aio import shielded
 from gateway.kernel.clock import Clock
-from gateway.kernel.errors import StoreUnavailable
+from gateway.kernel.errors import StoreError
 from gateway.store.keys import Keys
 from gateway.store.kv import KVClient
 from gateway.store.leases import Leases
@@ -84,12 +84,12 @@ class Directory:
         while True:
             try:
                 await self.refresh()
-            except StoreUnavailable:
-                log.debug("directory.store_unavailable")
+            except StoreError as error:
+                log.debug("directory.store_unavailable", extra={"error": str(error)})
             await asyncio.sleep(REFRESH_S)
 
     async def refresh(self) -> None:
-        """Read all records. Raises StoreUnavailable."""
+        """Read all records. Raises StoreError."""
         names = await self._leases.holders(self._keys.workers)
         values = await self._kv.kv_mget(*(self._keys.worker(name) for name in names)) if names else []
         records = [decode_record(value) for value in values if value is not None]

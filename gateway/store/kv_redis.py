@@ -128,7 +128,7 @@ class RedisKV:
         if not keys:
             return []
         if not self._redis.one_slot:
-            return await asyncio.gather(*(self._read(key, "GET", key) for key in keys))
+            return await asyncio.gather(*map(self._get_text, keys))
         values: list[bytes | None] = await self._read(keys[0], "MGET", *keys)
         if not all(isinstance(value, bytes | None) for value in values):
             raise StoreError("the store answered MGET with something that is no string")
@@ -142,6 +142,16 @@ class RedisKV:
             await self._write(pairs[0][0], "MSET", *itertools.chain.from_iterable(pairs))
         else:
             await asyncio.gather(*(self._write(key, "SET", key, value) for key, value in pairs))
+
+    async def _get_text(self, key: bytes) -> bytes | None:
+        """What MGET says: nothing for a key that holds something else."""
+        try:
+            value: bytes | None = await self._read(key, "GET", key)
+        except StoreRefused as error:
+            if error.word != "WRONGTYPE":
+                raise
+            return None
+        return value
 
     async def _read(self, key: bytes, *args: Arg) -> Reply:
         try:

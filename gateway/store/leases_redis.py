@@ -58,7 +58,8 @@ class RedisLeases:
 
     async def holders(self, key: bytes) -> list[str]:
         found: list[bytes] = await self._redis.run(_HOLDERS, [key], [])
-        return sorted(holder.decode() for holder in found)
+        # A member that is no text is nobody's name; it must not hide the others.
+        return sorted(holder.decode(errors="replace") for holder in found)
 
     async def count(self, key: bytes) -> int:
         count: int = await self._redis.run(_COUNT, [key], [])

@@ -314,3 +314,17 @@ async def test_a_number_does_not_overflow(kv: KVClient) -> None:
 async def test_fifty_increments_at_once_all_count(kv: KVClient) -> None:
     await asyncio.gather(*(kv.kv_incrby(b"n", 2) for _ in range(50)))
     assert await kv.kv_get(b"n") == b"100"
+
+
+@pytest.mark.parametrize("kind", ["redis", "cluster"])
+async def test_a_key_that_holds_no_string_is_no_value_among_many(
+    request: pytest.FixtureRequest, kind: str
+) -> None:
+    async with connect(request.getfixturevalue(f"{kind}_url")) as redis:
+        await redis.wait_connected(5)
+        kv = RedisKV(redis)
+        await kv.kv_set(b"a", b"1")
+        await redis.call(b"b", "HSET", b"b", "x", "y")
+        assert await kv.kv_mget(b"a", b"b", b"c") == [b"1", None, None]
+        with pytest.raises(StoreError, match="WRONGTYPE"):
+            await kv.kv_get(b"b")

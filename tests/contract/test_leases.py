@@ -206,3 +206,11 @@ async def test_redis_forgets_a_key_whose_leases_all_ended(request: pytest.Fixtur
         left = await store.ttl_s(KEY)
         assert left is not None
         assert 90 < left <= 100
+
+
+@pytest.mark.parametrize("kind", ["redis", "cluster"])
+async def test_a_member_that_is_no_text_hides_nobody(request: pytest.FixtureRequest, kind: str) -> None:
+    async with redis_store(request, kind) as store:
+        await store.leases.acquire(KEY, "a", limit=0, ttl_s=60)
+        await store.redis.call(KEY, "ZADD", KEY, 9e15, b"\xff\xfe")
+        assert await store.leases.holders(KEY) == ["a", "\ufffd\ufffd"]

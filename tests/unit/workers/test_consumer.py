@@ -10,6 +10,7 @@ from gateway.jobs.messages import Accepted, Admin, Declined, Finished, FrameBatc
 from gateway.kernel import json
 from gateway.kernel.aio import Tasks
 from gateway.kernel.clock import SystemClock
+from gateway.kernel.errors import StoreRefused
 from gateway.kernel.json import JsonObject
 from gateway.store.backends import Stores, open_memory
 from gateway.store.turnlog import TurnState
@@ -409,3 +410,58 @@ async def test_no_turn_is_left_behind(bench: Bench) -> None:
     await bench.gateway.finished("t")
     await eventually(lambda: not bench.runner.runs)
     assert [type(reply) for reply in await bench.gateway.replies("t")] == [Accepted, FrameBatch, Finished]
+
+
+# -- keys that hold something else ------------------------------------------------------------------------
+
+
+async def test_letters_that_the_store_refuses_do_not_stop_the_reader(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = bench.stores.streams.append
+
+    async def picky(key: bytes, payload: bytes, *, max_len: int | None = None) -> bytes:
+        if key == bench.stores.keys.dead:
+            raise StoreRefused("WRONGTYPE")
+        return await append(key, payload, max_len=max_len)
+
+    monkeypatch.setattr(bench.stores.streams, "append", picky)
+    reader = bench.tasks.spawn(bench.consumer.run())
+    for _ in range(3):
+        await append(bench.stores.keys.commands(WORKER), b"garbage")
+    await bench.gateway.submit("t")
+    await bench.gateway.until("t", Accepted)
+    await bench.settled()
+    assert not reader.done()
+
+
+async def test_a_turn_whose_record_is_no_record_is_dropped(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(*_: object) -> None:
+        raise StoreRefused("WRONGTYPE")
+
+    monkeypatch.setattr(Runner, "decline", refused)
+    bench.consumer.draining = True
+    bench.run()
+    await bench.gateway.submit("t")
+    await bench.settled()
+
+
+async def test_settling_goes_on_when_the_store_accepts_it_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle, refusals = bench.stores.streams.settle, 0
+
+    async def stubborn(*args: bytes) -> None:
+        nonlocal refusals
+        if refusals < 3:
+            refusals += 1
+            raise StoreRefused("WRONGTYPE")
+        await settle(*args)
+
+    monkeypatch.setattr(bench.stores.streams, "settle", stubborn)
+    bench.run()
+    await bench.gateway.submit("t")
+    await bench.settled()
+    assert refusals == 3

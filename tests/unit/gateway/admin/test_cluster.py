@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from gateway.admin.cluster import RECORD_S, ClusterStats
 from gateway.kernel.clock import FakeClock
 from gateway.kernel.errors import StoreUnavailable
+from gateway.store.connect import connect
 from gateway.store.keys import Keys
 from gateway.store.kv_memory import MemoryKV
+from gateway.store.kv_redis import RedisKV
 from gateway.store.leases_memory import MemoryLeases
+from gateway.store.leases_redis import RedisLeases
+from tests.support.redis_server import RedisServer
 
 
 class Store:
@@ -120,3 +124,24 @@ async def test_without_the_store_there_are_no_sums_and_nothing_is_forgotten() ->
     await replica.stats.leave()
     away.away = False
     assert await replica.sums() == {"accepted_total": 3, "in_flight": 0}
+
+
+async def test_a_counter_that_is_no_number_counts_nothing() -> None:
+    store = Store()
+    replica = Replica(store, "r-1")
+    await store.kv.kv_set(store.keys.stat("accepted_total"), b"zz")
+    assert (await replica.sums() or {})["accepted_total"] == 0
+
+
+async def test_an_index_entry_that_is_no_name_counts_nothing(
+    redis_server: RedisServer, redis_url: str
+) -> None:
+    store = Store()
+    async with connect(redis_url) as redis:
+        store.kv, store.leases = RedisKV(redis), RedisLeases(redis)  # type: ignore[assignment]
+        replica = Replica(store, "r-1")
+        replica.gauges["in_flight"] = 2
+        redis_server.command("ZADD", store.keys.replicas, "9e15", b"\xff")
+        redis_server.command("SET", store.keys.replica("zz"), b"\xff\x00")
+        redis_server.command("ZADD", store.keys.replicas, "9e15", "zz")
+        assert await replica.sums() == {"accepted_total": 0, "in_flight": 2}

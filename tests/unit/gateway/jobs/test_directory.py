@@ -6,11 +6,16 @@ import pytest
 from gateway.jobs.codec import encode_record
 from gateway.jobs.directory import RESERVE_S, Directory, Wish
 from gateway.jobs.messages import InstanceRecord, ModelInfo, WorkerRecord
+from gateway.kernel.aio import background
 from gateway.kernel.clock import FakeClock
+from gateway.store.connect import connect
 from gateway.store.keys import Keys
 from gateway.store.kv import KVSetOptions
 from gateway.store.kv_memory import MemoryKV
+from gateway.store.kv_redis import RedisKV
 from gateway.store.leases_memory import MemoryLeases
+from gateway.store.leases_redis import RedisLeases
+from tests.support.redis_server import RedisServer
 
 
 class Fleet:
@@ -200,3 +205,37 @@ async def test_a_client_that_leaves_while_a_slot_is_reserved_frees_it(fleet: Fle
     with pytest.raises(asyncio.CancelledError):
         await task
     assert await late.count(fleet.keys.slots("w", 0)) == 0
+
+
+async def test_garbage_in_the_index_hides_no_worker(redis_server: RedisServer, redis_url: str) -> None:
+    fleet = Fleet()
+    async with connect(redis_url) as redis:
+        kv, leases = RedisKV(redis), RedisLeases(redis)
+        fleet.kv, fleet.leases = kv, leases  # type: ignore[assignment]
+        fleet.directory = Directory(kv, leases, fleet.keys, fleet.clock)
+        redis_server.command("ZADD", fleet.keys.workers, "9e15", b"\xff\xfe", "9e15", "hash", "9e15", "junk")
+        redis_server.command("HSET", fleet.keys.worker("hash"), "a", "b")
+        redis_server.command("SET", fleet.keys.worker("junk"), b"\xff\x00")
+        await fleet.beat("worker-0", instance(0))
+        assert [record.worker for record in fleet.directory.workers] == ["worker-0"]
+
+
+async def test_an_index_of_the_wrong_type_keeps_what_was_known(
+    redis_server: RedisServer, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.jobs.directory.REFRESH_S", 0.01)
+    fleet = Fleet()
+    async with connect(redis_url) as redis:
+        kv, leases = RedisKV(redis), RedisLeases(redis)
+        fleet.kv, fleet.leases = kv, leases  # type: ignore[assignment]
+        fleet.directory = Directory(kv, leases, fleet.keys, fleet.clock)
+        await fleet.beat("worker-0", instance(0))
+        redis_server.command("DEL", fleet.keys.workers)
+        redis_server.command("SET", fleet.keys.workers, "x")
+        async with background(fleet.directory.run()):
+            await asyncio.sleep(0.1)
+            assert [record.worker for record in fleet.directory.workers] == ["worker-0"]
+            redis_server.command("DEL", fleet.keys.workers)
+            async with asyncio.timeout(5):
+                while fleet.directory.workers:
+                    await asyncio.sleep(0.01)

@@ -1,11 +1,14 @@
 import pytest
 
 from gateway.kernel.clock import FakeClock
-from gateway.kernel.errors import StoreUnavailable
+from gateway.kernel.errors import StoreError, StoreUnavailable
 from gateway.kernel.json import loads
+from gateway.store.connect import connect
 from gateway.store.deadletter import DeadLetters, digest_of
 from gateway.store.keys import Keys
 from gateway.store.streams_memory import MemoryStreams
+from gateway.store.streams_redis import RedisStreams
+from tests.support.redis_server import RedisServer
 
 BODY = b"a prompt that must not be kept"
 
@@ -52,3 +55,23 @@ async def test_a_store_that_is_down_does_not_stop_the_caller(caplog: pytest.LogC
         "store.dead_letter_not_kept",
     ]
     assert BODY.decode() not in caplog.text
+
+
+async def test_a_dead_key_that_holds_something_else_is_said_once_and_counted(
+    redis_server: RedisServer, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "gateway.store.deadletter")
+    keys = Keys()
+    redis_server.command("SET", keys.dead, "x")
+    async with connect(redis_url) as redis:
+        letters = DeadLetters(RedisStreams(redis), keys, FakeClock())
+        for i in range(3):
+            await letters.put("stale", {"turn_id": str(i)}, "")
+        assert letters.not_kept == 3
+        with pytest.raises(StoreError):
+            await letters.count()
+        redis_server.command("DEL", keys.dead)
+        await letters.put("stale", {"turn_id": "4"}, "")
+        assert (letters.not_kept, await letters.count()) == (0, 1)
+    said = [record.message for record in caplog.records if record.message != "store.dead_letter"]
+    assert said == ["store.dead_letter_not_kept", "store.dead_letters_kept_again"]
