@@ -118,14 +118,12 @@ class AccountLeases:
     async def run(self) -> None:
         """Look every LOOK_S. An outage of the store changes nothing: nobody can take anything either."""
         while True:
+            pause = LOOK_S
             try:
                 await self.look()
             except StoreUnavailable:
-                for account in self._accounts:
-                    account.free_since = None
-                await asyncio.sleep(RETRY_S)
-            else:
-                await asyncio.sleep(LOOK_S)
+                pause = RETRY_S
+            await asyncio.sleep(pause)
 
     async def look(self) -> None:
         """Keep what is ours, notice what is lost, take what is free, give what others lack.
@@ -187,7 +185,7 @@ class AccountLeases:
 
     async def _take(self) -> None:
         while ripe := [account for account in self._accounts if self._is_ripe(account)]:
-            account = next((one for one in ripe if one.leased.at_home), ripe[0])
+            account = ripe[0]
             if await self._write(account, account.value, self._claim.write()):
                 self._hold(account)
             else:

@@ -1,5 +1,6 @@
 """Who uses which account, over stores in memory with a clock that the test moves."""
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -105,6 +106,7 @@ class Town:
 
     async def settle(self) -> None:
         """Let turns and stops that nothing holds up come to their end."""
+        await asyncio.sleep(0)  # what was spawned begins
         await eventually(lambda: len(self.tasks) <= sum(len(w.busy) for w in self.workers.values()))
 
     async def pass_time(self, seconds: float) -> None:
@@ -119,6 +121,10 @@ class Town:
     def check(self) -> None:
         used = "".join(worker.used for worker in self.workers.values())
         assert len(used) == len(set(used)), {w.name: w.used for w in self.workers.values()}
+
+    @property
+    def retired(self) -> list[tuple[str, bool]]:
+        return [one for worker in self.workers.values() for one in worker.retired]
 
     @property
     def used(self) -> dict[str, str]:
@@ -139,6 +145,7 @@ async def test_two_workers_that_start_together_have_one_account_each(town: Town)
     await town.pass_time(6)
     assert town.used == {"w0": "a", "w1": "b"}
     assert town.workers["w0"].accounts["b"].held_by == "w1"
+    assert town.retired == []
 
 
 @pytest.mark.parametrize(
@@ -164,6 +171,47 @@ async def test_a_worker_that_comes_later_gets_its_share_without_a_gap_in_the_oth
     assert [lost for _, lost in first.retired] == [False, False]
     await town.pass_time(60)
     assert len(first.retired) == 2, "accounts wander about"
+
+
+async def test_what_is_given_is_ours_until_its_turns_have_ended(town: Town) -> None:
+    first = town.start("w0", "abcd")
+    await town.pass_time(3)
+    first.busy.update("abcd")
+    town.start("w1", "abcd")
+    await town.pass_time(TTL_S * 3)
+    assert town.used == {"w0": "abcd", "w1": ""}
+    [(given, _)] = first.retired
+    assert first.accounts[given].leaving
+    first.busy.clear()
+    await town.pass_time(10)
+    assert sorted(len(used) for used in town.used.values()) == [2, 2]
+    assert len(first.retired) == 2, "more was given than one after the other"
+
+
+async def test_what_is_lost_while_it_is_given_is_not_given_back(town: Town) -> None:
+    first = town.start("w0")
+    await town.pass_time(3)
+    first.busy.update("ab")
+    town.start("w1")
+    await town.pass_time(3)
+    [(given, _)] = first.retired
+    key = town.stores.keys.account(given)
+    await town.stores.kv.kv_set(key, Claim(9, "w9").write())
+    await town.pass_time(2)
+    first.busy.clear()
+    await town.settle()
+    assert await town.stores.kv.kv_get(key) == Claim(9, "w9").write()
+    assert [account_id for account_id, _ in first.retired].count(given) == 1
+
+
+async def test_what_was_given_is_left_to_one_that_hesitates(town: Town) -> None:
+    first = town.start("w0")
+    await town.pass_time(3)
+    for account in town.start("w1").accounts.values():
+        account.at_home = False
+    await town.pass_time(RELUCTANT_S + 5)
+    assert sorted(town.used.values()) == ["a", "b"]
+    assert len(first.retired) == 1
 
 
 async def test_one_that_would_lose_its_login_stays(town: Town) -> None:
@@ -255,7 +303,7 @@ async def test_a_store_that_lost_everything_leaves_all_as_it_was(town: Town) -> 
         await town.stores.kv.kv_del(keys.account("a"), keys.account("b"))
         await town.workers[waiting].leases.look()
         await town.pass_time(5)
-        assert town.used == before
+        assert (town.used, town.retired) == (before, [])
 
 
 async def test_an_outage_changes_nothing(town: Town) -> None:
@@ -269,6 +317,7 @@ async def test_an_outage_changes_nothing(town: Town) -> None:
     town.clock.advance(TTL_S * 3)
     kv.mode = "on"
     await worker.leases.look()
+    await town.settle()
     assert (worker.used, worker.retired) == ("ab", [])
 
 
