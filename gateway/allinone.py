@@ -47,8 +47,9 @@ async def run_up(settings: GatewaySettings, environ: Mapping[str, str]) -> int:
                 simulated=worker_settings.simulated,
                 memory=stores.redis is None,
                 keyless=keyless,
+                ready=bool(deps.directory.candidates()),
             )
-            return await serve_until_stopped(deps.asgi, sock, deps.drain)
+            return await serve_until_stopped(deps.asgi, sock, deps.drain, tell=_tell)
     finally:
         sock.close()
 
@@ -64,11 +65,20 @@ def _quick(settings: GatewaySettings, environ: Mapping[str, str]) -> GatewaySett
 
 
 def _banner(
-    settings: GatewaySettings, host: str, port: int, *, simulated: bool, memory: bool, keyless: bool
+    settings: GatewaySettings,
+    host: str,
+    port: int,
+    *,
+    simulated: bool,
+    memory: bool,
+    keyless: bool,
+    ready: bool,
 ) -> None:
     """What a person needs to send the first request; a key is never printed."""
     shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else f"[{host}]" if ":" in host else host
     base = f"http://{shown}:{port}"
+    local = host in ("127.0.0.1", "localhost", "::1")
+    listening = host if local else f"{host}: other machines can reach it{' WITHOUT A KEY' if keyless else ''}"
     upstream = "the bundled simulator (set LINGMA_BIN to use a real Lingma)" if simulated else "Lingma"
     auth = "" if keyless else " -H 'Authorization: Bearer <one of API_KEYS>'"
     key = "no key needed, send any" if keyless else "one of API_KEYS"
@@ -78,16 +88,24 @@ def _banner(
         f"  lingma-gateway is up at {base}",
         "",
         f"  OpenAI base URL   {base}/v1",
+        f"  Listening on      {listening}",
         f"  API key           {key}",
         f"  Model             {model}",
         f"  Upstream          {upstream}",
         f"  Store             {'memory (gone when this stops)' if memory else 'Redis'}",
         "",
         "  Try it:",
-        f"    curl {base}/v1/chat/completions -H 'Content-Type: application/json'{auth} \\",
+        f"    curl {base}/v1/chat/completions{auth} \\",
+        "      -H 'Content-Type: application/json' \\",
         f'      -d \'{{"model":"{model}","messages":[{{"role":"user","content":"say hello"}}]}}\'',
         "",
         "  Ctrl-C stops it.",
         "",
     ]
+    if not ready:
+        lines[-2:-2] = [f"  NOT READY: no Lingma instance is; {base}/healthz says which state it is in.", ""]
     print("\n".join(lines), file=sys.stdout, flush=True)
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -9,6 +9,8 @@ import gc
 import os
 import sys
 from collections.abc import Coroutine, Mapping
+from getpass import getpass
+from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
@@ -39,6 +41,21 @@ Host = Annotated[str | None, typer.Option(help="Address to listen on (HOST).")]
 def main() -> None:
     """Entry point of the command."""
     app()
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"lingma-gateway {version('lingma-gateway')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """One gateway in front of coding models. Settings come from the environment."""
 
 
 @app.command()
@@ -73,12 +90,18 @@ def work(
 
 @app.command("check-config")
 def check_config() -> None:
-    """Read the settings of the environment, say what is wrong with them, and stop."""
-    settings = _settings(dict(os.environ))
+    """Read the settings of the environment, of replicas and workers, say what is wrong, and stop."""
+    from gateway.access.keys import read_key_file
+    from workers.settings import load as load_worker
+
+    settings = _settings(os.environ)
+    _checked(lambda: load_worker(os.environ))
     store = settings.store.redis_url.get_secret_value().partition("://")[0]
+    key_file = settings.access.key_file
+    keys = len(settings.access.api_keys) + (len(read_key_file(key_file)) if key_file else 0)
     typer.echo(
-        f"settings are fine: port {settings.server.port}, store {store}, "
-        f"{len(settings.access.api_keys)} API keys, default model {settings.models.default_model}"
+        f"settings are fine: port {settings.server.port}, store {store}, API keys {keys}, "
+        f"default model {settings.models.default_model}"
     )
 
 
@@ -87,7 +110,7 @@ def keys_hash() -> None:
     """Read a key from standard input; print its hash for the key file, its id in logs and its tenant."""
     from gateway.access.keys import hash_key, tenant_of
 
-    key = sys.stdin.readline().strip()
+    key = getpass("key: ") if sys.stdin.isatty() else sys.stdin.readline().strip()
     if not key:
         _fail("give the key on standard input", USAGE_ERROR)
     digest = hash_key(key)

@@ -125,7 +125,7 @@ async def open_deps(
         drain = Drain(listen_s=settings.server.drain_listen_s, deadline_s=settings.server.drain_deadline_s)
         cache = _session_cache(settings, stores, directory, clock)
         executor = _lingma(settings, jobs, directory, cache, clock)
-        models = Models(directory, settings.models.default_model)
+        models = Models(directory, settings.models.default_model, settings.models.aliases)
         engine = Engine(
             router=Router(
                 executor,
@@ -255,9 +255,10 @@ def _edge_limits(settings: GatewaySettings) -> EdgeLimits:
 class Models:
     """What the live workers offer, as routing and the models page want it."""
 
-    def __init__(self, directory: Directory, default: str) -> None:
+    def __init__(self, directory: Directory, default: str, aliases: Mapping[str, str]) -> None:
         self._directory = directory
         self._default = default
+        self._aliases = aliases
 
     def models(self) -> Sequence[KnownModel]:
         found: dict[str, KnownModel] = {}
@@ -277,11 +278,12 @@ class Models:
         return list(found.values())
 
     async def list(self) -> Sequence[ModelEntry]:
-        """Nobody logged in: the default model alone."""
+        """Keys and aliases. Nobody logged in: the default model alone."""
         known = self.models() or [KnownModel(key=self._default)]
+        names = {model.key: model.display_name or model.key for model in known}
+        names |= {alias: target for alias, target in self._aliases.items() if alias not in names}
         return [
-            ModelEntry(id=m.key, display_name=m.display_name or m.key, created=0, owned_by="lingma")
-            for m in known
+            ModelEntry(id=key, display_name=name, created=0, owned_by="lingma") for key, name in names.items()
         ]
 
 

@@ -8,6 +8,7 @@ import asyncio
 import errno
 import logging
 import socket
+from collections.abc import Callable
 from typing import cast
 
 from hypercorn.asyncio import serve
@@ -71,8 +72,13 @@ def hypercorn_config(sock: socket.socket) -> Config:
     return config
 
 
-async def serve_until_stopped(asgi: ASGIApp, sock: socket.socket, drain: Drain) -> int:
-    """Serve until a signal, then drain, then stop. Returns the exit code: 0, or 130 when told twice."""
+async def serve_until_stopped(
+    asgi: ASGIApp, sock: socket.socket, drain: Drain, *, tell: Callable[[str], None] = lambda _text: None
+) -> int:
+    """Serve until a signal, then drain, then stop; a second signal cuts the drain short.
+
+    Returns the exit code: 0, or 130 when told twice. `tell` speaks to whoever pressed Ctrl-C.
+    """
     stop = asyncio.Event()
     hard = False
     tasks = Tasks()
@@ -82,12 +88,14 @@ async def serve_until_stopped(asgi: ASGIApp, sock: socket.socket, drain: Drain) 
         stop.set()
 
     def first() -> None:
+        if drain.in_flight:
+            tell(f"stopping: {drain.in_flight} running turns may end; Ctrl-C again cuts them short")
         tasks.spawn(leave(), name="drain")
 
     def second() -> None:
         nonlocal hard
         hard = True
-        stop.set()
+        drain.hurry()
 
     h2_limits.apply()
     with stop_signals(first, second):

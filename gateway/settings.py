@@ -177,7 +177,7 @@ class AccessSettings(Section):
     key_file: KeyFile | None = setting(
         "KEY_FILE",
         None,
-        "JSON file of further keys, each with its tenant, limit and models if it has any. Path.",
+        "JSON file of further keys, each with its tenant, max_in_flight and models if it has any. Path.",
     )
     admin_token: SecretStr | None = setting(
         "ADMIN_TOKEN",

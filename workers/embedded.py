@@ -5,6 +5,7 @@ stands in. Called by the composition root of `up`.
 """
 
 import contextlib
+import tempfile
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
@@ -43,6 +44,11 @@ async def open_worker(
     settings: WorkerSettings, stores: Stores, *, tracer: trace.Tracer | None = None
 ) -> AsyncIterator[Worker]:
     """A worker for the length of a block; `await worker.started()` waits until it can work."""
-    worker = assemble(settings, stores, tracer=tracer, health=False)
-    async with worker.running():
-        yield worker
+    with contextlib.ExitStack() as stack:
+        if settings.simulated and "lingma_work_dir" not in settings.model_fields_set:
+            # Nothing of the stand-in is worth keeping, and two of them must not meet in one directory.
+            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="lingma-simulator-"))
+            settings = settings.model_copy(update={"lingma_work_dir": Path(directory)})
+        worker = assemble(settings, stores, tracer=tracer, health=False)
+        async with worker.running():
+            yield worker

@@ -128,7 +128,14 @@ class Heartbeat:
         other = decode_record(found) if found is not None else None
         if other is not None and other.epoch > runner.publisher.epoch:
             # Two processes with one name would share the command stream; the younger one stays.
-            log.error("heartbeat.replaced", extra={"worker": runner.worker, "by_epoch": other.epoch})
+            log.error(
+                "heartbeat.replaced",
+                extra={
+                    "worker": runner.worker,
+                    "by_epoch": other.epoch,
+                    "remedy": "give every worker a WORKER_ID of its own",
+                },
+            )
             self._on_replaced()
             return
         await runner.kv.kv_set(key, encode_record(self.record()), KVSetOptions(ex=RECORD_TTL_S))

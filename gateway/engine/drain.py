@@ -6,6 +6,7 @@ end; then the server may stop.
 """
 
 import asyncio
+import contextlib
 import logging
 from typing import Literal, Protocol
 
@@ -29,6 +30,7 @@ class Drain:
         self._running: set[Cancellable] = set()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._hurry = asyncio.Event()
         self.state: State = "serving"
 
     @property
@@ -44,28 +46,36 @@ class Drain:
         if not self._running:
             self._idle.set()
 
+    def hurry(self) -> None:
+        """Cut the drain short: what runs is cancelled now, its clients are told."""
+        self._hurry.set()
+
     async def drain(self) -> None:
         """Returns when nothing runs any more, or CANCEL_S after the rest was cancelled."""
         self.state = "leaving"
         log.info("drain.started", extra={"in_flight": self.in_flight})
-        await asyncio.sleep(self._listen_s)
+        if self._listen_s > 0:
+            await _either(self._hurry, self._hurry, within_s=self._listen_s)
         self.state = "closed"
-        if await self._settled(self._deadline_s):
+        await _either(self._idle, self._hurry, within_s=self._deadline_s)
+        if self._idle.is_set():
             log.info("drain.finished", extra={"cancelled": 0})
             return
         rest = list(self._running)
         for run in rest:
             run.cancel("drain")
-        await self._settled(CANCEL_S)
+        await _either(self._idle, self._idle, within_s=CANCEL_S)
         log.info("drain.finished", extra={"cancelled": len(rest)})
 
-    async def _settled(self, within_s: float) -> bool:
-        try:
-            async with asyncio.timeout(within_s):
-                await self._idle.wait()
-        except TimeoutError:
-            return False
-        return True
+
+async def _either(one: asyncio.Event, other: asyncio.Event, *, within_s: float) -> None:
+    """Until one of the two is set or the time is up."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(within_s), asyncio.TaskGroup() as group:
+            waiting = [group.create_task(event.wait()) for event in {one, other}]
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in waiting:
+                task.cancel()
 
 
 CANCEL_S = 5.0

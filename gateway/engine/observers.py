@@ -107,6 +107,8 @@ class Observers:
             "turn.finished",
             extra={
                 "turn_id": self._turn.id,
+                "key_id": self._turn.key_id,
+                "tenant": self._turn.tenant,
                 "outcome": figures.outcome,
                 "error_kind": figures.error_kind,
                 "dialect": self._turn.raw.dialect,

@@ -4,6 +4,7 @@ A protocol package hands in its parser, its ClientProtocol and where its clients
 need more (loading a stored response, a WebSocket) use the same steps in their own order.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from urllib.parse import parse_qsl
 
@@ -21,6 +22,8 @@ from gateway.protocols.delivery import deliver
 from gateway.protocols.http import ClientGone, EdgeLimits, Engine, Exchange, Refused
 from gateway.turn.events import error_info
 from gateway.turn.request import Turn
+
+log = logging.getLogger(__name__)
 
 
 class Edge(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +60,7 @@ class TurnEndpoint:
             if not principal.may_use(turn.model):
                 raise ModelNotFound("This API key may not use that model", param="model")
         except GatewayError as error:
+            log.info("http.refused", extra={"kind": str(error.kind), "param": error.param})
             await exchange.answer(self._protocol.error(error_info(error)))
         except Refused as refused:
             await exchange.refuse(self._protocol, refused)

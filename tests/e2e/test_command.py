@@ -9,6 +9,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from openai import APIError, OpenAI
 
 from tests.support.processes import Service, free_port, pool_ready, up, wait_for
 
@@ -43,7 +44,7 @@ def test_the_banner_has_a_curl_that_works(tmp_path: Path) -> None:
         assert "simulator" in banner
         lines = banner.splitlines()
         start = next(n for n, line in enumerate(lines) if line.strip().startswith("curl "))
-        command = lines[start].rstrip().removesuffix("\\") + lines[start + 1]
+        command = " ".join(line.rstrip().removesuffix("\\") for line in lines[start : start + 3])
         answer = subprocess.run(
             ["bash", "-c", f"{command} -sS"], capture_output=True, text=True, timeout=30, check=False
         )
@@ -117,6 +118,45 @@ def test_a_stop_signal_ends_everything_quickly(tmp_path: Path, number: int) -> N
         assert live.process.wait(10) == 0
         assert not any(child.is_running() for child in children)
         assert "Traceback" not in live.log
+
+
+def test_a_second_signal_cuts_the_drain_short_and_clients_are_told(tmp_path: Path) -> None:
+    with up(tmp_path) as live:
+        live.ready("/healthz", pool_ready(1))
+        with OpenAI(base_url=f"{live.url}/v1", api_key="any", max_retries=0) as client:
+            stream = client.chat.completions.create(
+                model="org_auto",
+                messages=[{"role": "user", "content": "count slowly from 1 to 3000"}],
+                stream=True,
+            )
+            chunks = iter(stream)
+            while not next(chunks).choices[0].delta.content:
+                pass
+            live.send(signal.SIGINT)
+            wait_for(lambda: "Ctrl-C again" in live.log, "the word that it waits")
+            live.send(signal.SIGINT)
+            with pytest.raises(APIError, match="shutting down"):
+                list(chunks)
+        assert live.process is not None
+        assert live.process.wait(10) == 130
+        assert "Traceback" not in live.log
+
+
+def test_two_of_them_share_no_directory(tmp_path: Path) -> None:
+    """Each with the stand-in, started from the same place without a word about directories."""
+    with up(tmp_path / "a", LINGMA_WORK_DIR="") as one, up(tmp_path / "b", LINGMA_WORK_DIR="") as other:
+        for live in (one, other):
+            live.ready("/healthz", pool_ready(1))
+
+
+def test_check_config_reads_the_worker_half_too() -> None:
+    result = run("check-config", LINGMA_ASK_STYLE="sing")
+    assert result.returncode == 2
+    assert "LINGMA_ASK_STYLE" in result.stderr
+
+
+def test_the_version_is_told() -> None:
+    assert run("--version").stdout.startswith("lingma-gateway ")
 
 
 def test_up_answers_on_any_free_port(tmp_path: Path) -> None:

@@ -119,9 +119,6 @@ class ChatEncoder:
     def _with_ids(self, events: list[bytes]) -> bytes:
         pieces: list[bytes] = []
         for event in events:
-            if event is _KEEPALIVE:
-                pieces.append(event)
-                continue
             self._number += 1
             if self._number > self._starting_after:
                 pieces.append(b"id: %d\n%b" % (self._number, event))
@@ -148,7 +145,7 @@ class ChatEncoder:
             case UsageReported():
                 self._usage = merge(self._usage, event.usage)
             case Heartbeat():
-                out.append(_KEEPALIVE)
+                pass  # the edge sends keep-alives when the stream is silent for long
             case OpaqueEvent():
                 self._lose(event.type, "not-in-chat")
             case SignatureDelta():

@@ -27,6 +27,7 @@ class AnswerText:
     def __init__(self) -> None:
         self._held = ""
         self._inside: Literal["", "think", "think_fence", "card"] = ""
+        self._swallow_newline = False
         self._visible: list[str] = []
 
     @property
@@ -36,7 +37,13 @@ class AnswerText:
 
     def feed(self, text: str) -> list[Piece]:
         """Pieces that are certain now."""
-        if not self._held and not self._inside and "<" not in text and "`" not in text:
+        if (
+            not self._held
+            and not self._inside
+            and not self._swallow_newline
+            and "<" not in text
+            and "`" not in text
+        ):
             self._visible.append(text)
             return [Piece("message", text)]
         self._held += text
@@ -85,6 +92,10 @@ class AnswerText:
                 self._step_inside(pieces, "\n" + _FENCE, None, final=final)
 
     def _step_outside(self, pieces: list[Piece], *, final: bool) -> None:
+        if self._swallow_newline:
+            # The line end of a closing fence, which may come in a later piece.
+            self._swallow_newline = False
+            self._held = self._held.removeprefix("\n")
         held = self._held
         found = [(at, marker) for marker in _MARKERS if (at := held.find(marker)) >= 0]
         if not found:
@@ -115,8 +126,7 @@ class AnswerText:
             if kind and held[:at].strip("\n"):
                 pieces.append(Piece(kind, held[:at].lstrip("\n") if close != _THINK_CLOSE else held[:at]))
             self._inside, self._held = "", held[at + len(close) :]
-            if close != _THINK_CLOSE:
-                self._held = self._held.removeprefix("\n")
+            self._swallow_newline = close != _THINK_CLOSE
             return
         keep = 0 if final else _partial(held, close)
         text = held[: len(held) - keep]

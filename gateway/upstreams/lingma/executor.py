@@ -60,6 +60,7 @@ from gateway.upstreams.lingma.request import (
     has_text,
     last_user_text,
     losses_of,
+    transcript,
 )
 
 log = logging.getLogger(__name__)
@@ -241,7 +242,8 @@ class _Attempt:
             self._turn.id,
             self._turn.model,
             self._turn.created_at_ms // 1000,
-            prompt_tokens=estimate_tokens(ask.prompt),
+            # Of the whole conversation, whatever part of it Lingma still knows.
+            prompt_tokens=estimate_tokens(transcript(self._turn.items) if ask.is_reply else ask.prompt),
             attempt=number,
         )
         self._hold = session is not None and not self._turn.stream

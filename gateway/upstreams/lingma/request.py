@@ -165,6 +165,7 @@ def losses_of(turn: Turn, tools: ToolPolicy) -> list[Loss]:
         losses.append(Loss("response_format", "unsupported"))
     if turn.reasoning is not None and turn.reasoning.effort is not None:
         losses.append(Loss("reasoning_effort", "unsupported"))
-    if turn.tools and not tools.offered(turn):
-        losses.append(Loss("tools", "not-forwarded"))
+    if turn.tools:
+        # Lingma is told of them, but what it calls does not come back to the client.
+        losses.append(Loss("tools", "calls-not-returned" if tools.offered(turn) else "not-forwarded"))
     return losses

@@ -48,3 +48,14 @@ async def test_it_still_serves_while_load_balancers_look_away() -> None:
             await asyncio.sleep(0)
         assert drain.state == "leaving"
     assert drain.state == "closed"
+
+
+async def test_a_hurry_cuts_every_wait_short() -> None:
+    drain = Drain(listen_s=60, deadline_s=60)
+    run = Run(drain)
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        group.create_task(drain.drain())
+        while drain.state == "serving":
+            await asyncio.sleep(0)
+        drain.hurry()
+    assert run.reason == "drain"

@@ -57,3 +57,8 @@ def test_overwrite_appends_what_is_new() -> None:
 def test_any_cut_says_the_same(text: str, data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, len(text)))
     assert said(text[:cut], text[cut:]) == said(text)
+
+
+def test_the_line_end_of_a_fence_may_come_later() -> None:
+    assert said("```toolCall::r::1::DONE\n", "``", "`", "\n", "x") == ("x", "")
+    assert said("```toolCall::r::1::DONE\n\n```", "x") == ("x", "")
