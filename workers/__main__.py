@@ -4,6 +4,7 @@ The first SIGTERM or SIGINT drains, a second one cuts the drain short.
 """
 
 import asyncio
+import errno
 import os
 import sys
 from collections.abc import Mapping
@@ -56,8 +57,15 @@ async def run_worker(
             return FAILURE
         worker = assemble(settings, stores, environ=environ, tracer=tracer)
         with stop_signals(worker.leaving.set, worker.hurry):
-            async with worker.running():
-                await worker.leaving.wait()
+            try:
+                async with worker.running():
+                    await worker.leaving.wait()
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                where = f"port {settings.port} on {settings.host}"
+                print(f"lingma-gateway: {where} is in use; choose another with WORKER_PORT=", file=sys.stderr)
+                return FAILURE
     return TOLD_TWICE if worker.hurried else 0
 
 

@@ -78,6 +78,24 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
+def test_a_workers_port_in_use_is_named(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = run(
+            "work",
+            REDIS_URL=f"redis://127.0.0.1:{free_port()}",
+            WORKER_PORT=str(port),
+            LINGMA_BIN="simulator",
+            LINGMA_WORK_DIR=str(tmp_path / "w"),
+        )
+    assert result.returncode == 1
+    assert f"port {port}" in result.stderr
+    assert "WORKER_PORT" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_a_missing_binary_is_named(tmp_path: Path) -> None:
     result = run("up", PORT=str(free_port()), LINGMA_BIN=str(tmp_path / "nowhere" / "Lingma"))
     assert result.returncode != 0
