@@ -95,7 +95,7 @@ class LingmaProcess:
             forget_info(work_dir)
         except InUse as error:
             raise LingmaStartFailed(
-                f"another worker uses the work directory of {self._config.name}; give this one LINGMA_WORK_DIR"
+                f"another worker uses the work directory of {self._config.name}; set LINGMA_WORK_DIR"
             ) from error
         except OSError as error:
             raise LingmaStartFailed(f"the work directory of {self._config.name} cannot be used") from error
