@@ -9,6 +9,7 @@ import importlib
 import sys
 import time
 
+from gateway.kernel.errors import GatewayError
 from tests.bench.measure import NotMeasured
 from tests.bench.report import machine
 
@@ -35,7 +36,7 @@ def main(wanted: list[str]) -> int:
         module, _, function = SECTIONS[name].partition(":")
         try:
             getattr(importlib.import_module(module), function)()
-        except (NotMeasured, AssertionError, OSError, RuntimeError) as error:
+        except (NotMeasured, GatewayError, AssertionError, OSError, RuntimeError, ExceptionGroup) as error:
             failed = True
             print(f"\n{name}: could not be measured: {error}", file=sys.stderr)
         print(f"  [{time.monotonic() - began:.0f} s]", flush=True)

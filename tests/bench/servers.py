@@ -204,6 +204,7 @@ async def main(kind: str, burst: int) -> None:
         "asgi": lambda: bare_asgi(burst),
     }[kind]()
     sock = listen("127.0.0.1", 0)
+    sock.listen()  # whoever is told the port may connect at once
     say(port=sock.getsockname()[1])
 
     async def stdin_ends() -> None:
