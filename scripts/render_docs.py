@@ -206,7 +206,7 @@ def env_example() -> str:
     gateway = [row.name for _, row in gateway_rows()]
     rest.sort(key=lambda name: gateway.index(name) if name in gateway else len(gateway))
     lines = [
-        "# Every setting, with its default. Copy to .env, take away the # of what you change, and load it in the",
+        "# Every setting, with its default. Copy to .env, take away the # of what you change, load it in the",
         "# shell that starts the gateway: set -a; . ./.env; set +a   (Docker Compose reads it by itself)",
         "# The same file feeds replicas and workers. Details: docs/reference/settings.md",
         "# Written by scripts/render_docs.py from the code. Do not edit: make docs",
