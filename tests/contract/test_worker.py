@@ -24,7 +24,8 @@ from gateway.store.kv import KVSetOptions
 from gateway.store.turnlog import Fence, TurnState
 from gateway.turn.request import RawRequest, Turn
 from tests.fakes.worker import Gateway, eventually
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.ports import free_port
+from tests.support.redis_server import RedisServer
 from tests.unit.workers.test_health import get
 from workers.assemble import assemble
 from workers.settings import WorkerSettings

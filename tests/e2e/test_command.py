@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from openai import APIError, OpenAI
 
-from tests.support.processes import Service, free_port, pool_ready, up, wait_for
+from tests.support.ports import free_port
+from tests.support.processes import Service, pool_ready, up, wait_for
 
 pytestmark = pytest.mark.e2e
 

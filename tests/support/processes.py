@@ -7,7 +7,6 @@ shown when a process does not come up.
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,8 @@ from types import TracebackType
 from typing import Any, Self
 
 import psutil
+
+from tests.support.ports import free_port
 
 START_S = 40.0
 
@@ -32,13 +33,6 @@ _NOT_INHERITED = (
     "GATEWAY_",
     "OTEL_",
 )
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def wait_for(condition: Callable[[], Any], what: str, within_s: float = 20.0) -> Any:

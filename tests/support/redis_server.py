@@ -21,6 +21,7 @@ from typing import Any, Self
 import redis
 
 from scripts.ensure_redis import find
+from tests.support.ports import free_port
 
 _START_S = 10.0
 _PR_SET_PDEATHSIG = 1
@@ -143,16 +144,6 @@ class RedisServer:
                 return connection.recv(16).startswith((b"+PONG", b"-NOAUTH"))
         except OSError:
             return False
-
-
-def free_port() -> int:
-    """One that leaves room for the bus of a Cluster node, which listens 10,000 above."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        if port + 10_000 < 65_536:
-            return port
 
 
 def _die_with_parent() -> None:

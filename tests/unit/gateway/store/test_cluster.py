@@ -11,7 +11,7 @@ from gateway.kernel.errors import StoreRefused, StoreUnavailable
 from gateway.store.connect import Redis, connect
 from gateway.store.keys import key_slot
 from gateway.store.link import Script
-from tests.support.redis_server import free_port
+from tests.support.ports import free_port
 from tests.support.resp_server import Error, RespServer
 
 LOW, HIGH = b"bar", b"foo"

@@ -10,7 +10,8 @@ from redis.asyncio.connection import SSLConnection
 from gateway.kernel.errors import StoreError, StoreUnavailable
 from gateway.store.connect import Redis, ServerInfo, connect
 from gateway.store.link import Script
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.ports import free_port
+from tests.support.redis_server import RedisServer
 from tests.support.resp_server import Error, RespServer
 
 

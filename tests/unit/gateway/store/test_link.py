@@ -9,7 +9,8 @@ from redis.asyncio.connection import Connection
 
 from gateway.kernel.errors import StoreRefused, StoreUnavailable
 from gateway.store.link import Link, ReplyFuture, Script, gather
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.ports import free_port
+from tests.support.redis_server import RedisServer
 from tests.support.resp_server import Error, Hang, HangUp, RespServer
 
 ECHO = Script("echo", "return ARGV[1]")
