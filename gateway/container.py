@@ -185,7 +185,6 @@ def _admission(settings: GatewaySettings, stores: Stores) -> Admission:
         stores.leases,
         stores.keys,
         max_in_flight=settings.admission.max_in_flight,
-        queue_timeout_s=settings.admission.queue_timeout_s,
         queue_max=settings.admission.queue_max,
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from gateway.jobs.codec import encode
 from gateway.jobs.directory import Directory
-from gateway.jobs.messages import Admin, Envelope, InstanceRecord, WorkerRecord
+from gateway.jobs.messages import COMMANDS_MAX, Admin, Envelope, InstanceRecord, WorkerRecord
 from gateway.kernel.clock import Clock
 from gateway.kernel.errors import (
     ErrorKind,
@@ -31,7 +31,6 @@ from gateway.store.streams import Streams
 ANSWER_S = 55.0
 """A little longer than a worker gives its own action."""
 POLL_S = 0.05
-COMMANDS_MAX = 10_000
 
 _ERRORS: Mapping[str, type[GatewayError]] = {
     ErrorKind.INVALID_REQUEST: InvalidRequest,

@@ -41,14 +41,12 @@ class Admission:
         keys: Keys,
         *,
         max_in_flight: int,
-        queue_timeout_s: float,
         queue_max: int,
     ) -> None:
         """max_in_flight counts turns of all replicas; 0 or less is no limit."""
         self._leases = leases
         self._keys = keys
         self.max_in_flight = max_in_flight
-        self.queue_timeout_s = queue_timeout_s
         self._room = WaitingRoom(max_waiting=queue_max)
         self._held: set[tuple[bytes, str]] = set()
         self._running: set[tuple[bytes, str]] = set()

@@ -55,24 +55,24 @@ class Drain:
         self.state = "leaving"
         log.info("drain.started", extra={"in_flight": self.in_flight})
         if self._listen_s > 0:
-            await _either(self._hurry, self._hurry, within_s=self._listen_s)
+            await _any_of(self._hurry, within_s=self._listen_s)
         self.state = "closed"
-        await _either(self._idle, self._hurry, within_s=self._deadline_s)
+        await _any_of(self._idle, self._hurry, within_s=self._deadline_s)
         if self._idle.is_set():
             log.info("drain.finished", extra={"cancelled": 0})
             return
         rest = list(self._running)
         for run in rest:
             run.cancel("drain")
-        await _either(self._idle, self._idle, within_s=CANCEL_S)
+        await _any_of(self._idle, within_s=CANCEL_S)
         log.info("drain.finished", extra={"cancelled": len(rest)})
 
 
-async def _either(one: asyncio.Event, other: asyncio.Event, *, within_s: float) -> None:
-    """Until one of the two is set or the time is up."""
+async def _any_of(*events: asyncio.Event, within_s: float) -> None:
+    """Until one of them is set or the time is up."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(within_s), asyncio.TaskGroup() as group:
-            waiting = [group.create_task(event.wait()) for event in {one, other}]
+            waiting = [group.create_task(event.wait()) for event in events]
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             for task in waiting:
                 task.cancel()

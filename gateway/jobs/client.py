@@ -17,6 +17,7 @@ from gateway.jobs.directory import Directory, Placement
 from gateway.jobs.hub import Feed, Hub
 from gateway.jobs.messages import (
     BLOB_THRESHOLD_BYTES,
+    COMMANDS_MAX,
     Accepted,
     Cancel,
     Envelope,
@@ -60,8 +61,6 @@ CANCEL_WAIT_S = 1.0
 SETTLE_S = 2.0
 SETTLE_RETRY_S = 30.0
 COMMANDS_TTL_S = 3600.0
-COMMANDS_MAX = 10_000
-"""Bound of a worker's command stream; a worker that reads nothing is dead long before."""
 
 
 class Retention(msgspec.Struct, frozen=True, kw_only=True):

@@ -73,7 +73,6 @@ class Directory:
         self._keys = keys
         self._clock = clock
         self._workers: list[WorkerRecord] = []
-        self._loaded = False
         self._reserving: Counter[bytes] = Counter()
         """Reservations of this replica that the store has not answered yet, by slots."""
         self.on_change: list[Callable[[], None]] = []
@@ -95,18 +94,12 @@ class Directory:
         records = [decode_record(value) for value in values if value is not None]
         before = self._ready_names()
         self._workers = sorted((r for r in records if r is not None), key=lambda r: r.worker)
-        self._loaded = True
         if self._ready_names() != before:
             for callback in self.on_change:
                 callback()
 
     def _ready_names(self) -> list[str]:
         return [candidate.full_name for candidate in self.candidates()]
-
-    @property
-    def loaded(self) -> bool:
-        """Whether the records have ever been read."""
-        return self._loaded
 
     @property
     def workers(self) -> Sequence[WorkerRecord]:

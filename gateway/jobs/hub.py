@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from gateway.jobs.codec import DecodeProblem, ReplyMessage, decode_reply
 from gateway.kernel.aio import background, supervise
@@ -166,8 +166,6 @@ class Hub:
         turns: TurnLog,
         keys: Keys,
         replica_id: str,
-        *,
-        on_recovered: Callable[[], None] | None = None,
     ) -> None:
         self._streams = streams
         self._turns = turns
@@ -175,7 +173,6 @@ class Hub:
         self._replica_id = replica_id
         self._feeds: dict[str, Feed] = {}
         self._buckets = [_Bucket(self, streams, key) for key in keys.wakes(replica_id)]
-        self._on_recovered = on_recovered
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -218,8 +215,6 @@ class Hub:
             feed.last_at = now
             if not exists:
                 feed.fail(StoreDataLoss("the store lost this turn while it was running"))
-        if self._on_recovered is not None:
-            self._on_recovered()
 
 
 class _Bucket:

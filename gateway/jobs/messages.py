@@ -22,6 +22,9 @@ LOGIN_REMEDY = (
 BLOB_THRESHOLD_BYTES = 64 * 1024
 """Request bodies above this travel beside the command, in the turn's blob key."""
 
+COMMANDS_MAX = 10_000
+"""Bound of a worker's command stream; a worker that reads nothing is dead long before."""
+
 
 class Envelope(msgspec.Struct, kw_only=True):
     """Around every message."""

@@ -134,7 +134,7 @@ class Deps:
                 fallback="default",
                 own_names=frozenset(),
             ),
-            admission=Admission(leases, Keys(), max_in_flight=0, queue_timeout_s=30, queue_max=256),
+            admission=Admission(leases, Keys(), max_in_flight=0, queue_max=256),
             drain=Drain(listen_s=0, deadline_s=0),
             recorder=TurnStatistics(),
             clock=self.clock,

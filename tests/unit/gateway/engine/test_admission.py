@@ -18,7 +18,6 @@ def make(max_in_flight: int, leases: MemoryLeases | None = None) -> Admission:
         MemoryLeases(FakeClock()) if leases is None else leases,
         Keys(),
         max_in_flight=max_in_flight,
-        queue_timeout_s=5,
         queue_max=8,
     )
 

@@ -137,7 +137,6 @@ class Bench:
             MemoryLeases(self.clock),
             Keys(),
             max_in_flight=max_in_flight,
-            queue_timeout_s=queue_s,
             queue_max=4,
         )
         self.engine = Engine(
