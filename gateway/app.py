@@ -19,7 +19,7 @@ from gateway.protocols.answers import ClientProtocol
 from gateway.protocols.chat.routes import CHAT, chat_routes
 from gateway.protocols.endpoint import Edge, UnknownPath
 from gateway.protocols.http import EdgeLimits, Engine
-from gateway.protocols.middleware import RequestContext
+from gateway.protocols.middleware import HideQueryKey, RequestContext
 from gateway.protocols.models import ModelCatalog, model_routes
 from gateway.turn.events import ErrorInfo
 
@@ -68,7 +68,7 @@ def build_app(deps: Deps) -> ASGIApp:
     app: ASGIApp = Router(routes, redirect_slashes=False, default=UnknownPath(protocol_of))
     app = ServerErrorMiddleware(app, handler=internal_error)
     app = RequestContext(app, draining=deps.draining)
-    return deps.instrument(app)
+    return HideQueryKey(deps.instrument(app))
 
 
 def protocol_of(path: str) -> ClientProtocol:

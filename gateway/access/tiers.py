@@ -15,6 +15,13 @@ BEARER = (b"authorization",)
 KEY_OR_BEARER = (b"x-api-key", b"authorization")
 """Where Anthropic's clients put theirs: either will do."""
 
+GOOGLE_KEY = (b"x-goog-api-key", b"authorization")
+"""Where Google's clients put theirs; a key in the query is moved here before anybody sees the address."""
+CREDENTIALS = frozenset(
+    {b"authorization", b"proxy-authorization", b"cookie", b"x-api-key", b"x-goog-api-key"}
+)
+"""Headers that nothing behind the door gets to see."""
+
 
 def presented_keys(headers: Iterable[tuple[bytes, bytes]], names: Sequence[bytes]) -> list[bytes]:
     """The keys that a request carries, in the order of the header names; of schemes, Bearer alone."""

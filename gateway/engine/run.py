@@ -223,6 +223,7 @@ class TurnRun:
             finish=figures.finish,
             error_kind=figures.error_kind,
             usage=figures.usage,
+            losses=[str(loss) for loss in dict.fromkeys(self.losses)],
         )
 
     def _order(self, candidate: Candidate, plan: Plan, queue_until: float) -> Call:

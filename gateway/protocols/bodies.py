@@ -4,7 +4,7 @@ Every protocol's parser begins here, so that all say the same about a broken bod
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import TypedDict, TypeVar
 
 import msgspec
 from pydantic import BaseModel, ValidationError
@@ -16,6 +16,8 @@ from gateway.kernel.json import Json, JsonError, JsonObject, loads
 
 MAX_DEPTH = 128
 """Levels of a body. Parsers read far deeper, but that could not be written again for an upstream."""
+
+MAX_CLIENT = 64
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -33,6 +35,40 @@ class TurnContext(msgspec.Struct, frozen=True, kw_only=True):
     path_params: Mapping[str, str] = msgspec.field(default_factory=dict)
     """What the route's pattern found in the path."""
     query: Mapping[str, str] = msgspec.field(default_factory=dict)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
+    """By lower-case name; of several with one name the first. Credentials are not among them."""
+
+    @property
+    def client(self) -> str:
+        """The first product of the User-Agent, lower case and without its version."""
+        agent = self.headers.get("user-agent", "").split("/", 1)[0].split(" ", 1)[0]
+        return agent[:MAX_CLIENT].lower()
+
+    def fields(self) -> "TurnFields":
+        """What every parser puts into its Turn as it is."""
+        return {
+            "id": self.id,
+            "tenant": self.tenant,
+            "created_at_ms": self.created_at_ms,
+            "key_id": self.key_id,
+            "key_max_in_flight": self.key_max_in_flight,
+            "request_id": self.request_id,
+            "client": self.client,
+            "resumable": self.resumable,
+        }
+
+
+class TurnFields(TypedDict):
+    """Fields of a Turn that no body can set."""
+
+    id: TurnId
+    tenant: str
+    created_at_ms: int
+    key_id: str
+    key_max_in_flight: int
+    request_id: str
+    client: str
+    resumable: bool
 
 
 def load_object(body: bytes) -> JsonObject:

@@ -18,6 +18,7 @@ from gateway.protocols.http import Cut, Exchange, TurnRun, losses_header
 from gateway.turn.events import ErrorInfo, TurnFailed, error_info
 from gateway.turn.fold import Fold
 from gateway.turn.frame import Frame
+from gateway.turn.ports import Encoder
 from gateway.turn.request import Turn
 
 log = logging.getLogger(__name__)
@@ -167,16 +168,16 @@ class _Stream:
             self._ended = True
             await self._exchange.answer(self._protocol.error(failure), headers)
             return
-        headers = (*self._exchange.stream_headers(), *headers)
+        encoder = self._protocol.encoder(self._turn, self._run.losses)
+        headers = (*self._exchange.stream_headers(encoder.content_type), *headers)
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         try:
-            await self._write_frames(frames)
+            await self._write_frames(encoder, frames)
         finally:
             if not self._ended and self.cut.reason is None:
-                await shielded(self._last_words(), within_s=LAST_WORDS_S)
+                await shielded(self._last_words(encoder), within_s=LAST_WORDS_S)
 
-    async def _write_frames(self, frames: list[Frame]) -> None:
-        encoder = self._protocol.encoder(self._turn, self._run.losses)
+    async def _write_frames(self, encoder: Encoder, frames: list[Frame]) -> None:
         while True:
             if frames:
                 last = frames[-1].is_terminal
@@ -207,9 +208,9 @@ class _Stream:
         self._sending_since = None
         self._last_sent = self._loop.time()
 
-    async def _last_words(self) -> None:
-        """The stream cannot go on, by a defect or a shutdown: a fresh encoder says so and ends it."""
-        data = self._protocol.encoder(self._turn, []).encode([_failed(_BROKEN)])
+    async def _last_words(self, encoder: Encoder) -> None:
+        """The stream cannot go on, by a defect or a shutdown: say so, and end it as the protocol wants."""
+        data = encoder.encode([_failed(_BROKEN)])
         await self._exchange.send({"type": "http.response.body", "body": data, "more_body": False})
 
     async def _settle(self) -> None:

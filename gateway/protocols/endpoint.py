@@ -12,7 +12,7 @@ import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.access.keys import Principal
-from gateway.access.tiers import BEARER, Tiers, presented_keys
+from gateway.access.tiers import BEARER, CREDENTIALS, Tiers, presented_keys
 from gateway.kernel.clock import Clock
 from gateway.kernel.errors import GatewayError, ModelNotFound
 from gateway.kernel.ids import new_turn_id
@@ -80,7 +80,16 @@ class TurnEndpoint:
             request_id=exchange.request_id,
             path_params=exchange.scope.get("path_params", {}),
             query=dict(parse_qsl(exchange.scope["query_string"].decode("latin-1"))),
+            headers=_headers(exchange.scope),
         )
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    return {
+        name.decode("latin-1"): value.decode("latin-1")
+        for name, value in reversed(scope["headers"])
+        if name not in CREDENTIALS
+    }
 
 
 class Methods:

@@ -178,10 +178,10 @@ class Exchange:
     async def refuse(self, protocol: ClientProtocol, refused: Refused) -> None:
         await self.answer(protocol.error(refused.info, status=refused.status))
 
-    def stream_headers(self) -> Headers:
+    def stream_headers(self, content_type: bytes) -> Headers:
         """Keep every proxy on the way from holding, caching or rewriting the stream."""
         headers = (
-            (b"content-type", b"text/event-stream; charset=utf-8"),
+            (b"content-type", content_type),
             (b"cache-control", b"no-cache, no-transform"),
             (b"x-accel-buffering", b"no"),
         )

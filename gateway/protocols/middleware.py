@@ -1,10 +1,14 @@
-"""What every answer carries, whoever makes it: the request id, and the wish to part while draining.
+"""What every request passes first: its key leaves the address, its answer gets the request id.
+
+While the replica drains, answers also ask their clients to part. The request id is sent under both names that
+clients read: `x-request-id` (OpenAI's) and `request-id` (Anthropic's).
 
 Pure ASGI. The request id is the client's own when it sent one, cleaned, so that it may stand in logs, in
 headers and on the server span (which tells its own id, see telemetry/spans.py).
 """
 
 from collections.abc import Awaitable, Callable, Iterable
+from urllib.parse import unquote_to_bytes
 
 from opentelemetry import trace
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,6 +17,7 @@ from structlog.contextvars import bound_contextvars
 from gateway.kernel.ids import new_hex
 
 MAX_REQUEST_ID = 128
+_QUERY_KEY = b"x-goog-api-key"
 
 _STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 
@@ -21,6 +26,31 @@ def clean_request_id(given: bytes) -> str:
     """The client's id, printable ASCII and bounded; a new one when nothing of it is left."""
     text = "".join(chr(byte) for byte in given if 0x20 <= byte <= 0x7E)[:MAX_REQUEST_ID].strip()
     return text or f"req_{new_hex(24)}"
+
+
+class HideQueryKey:
+    """Moves an API key from the address, where Google's clients may put it, into its header.
+
+    Outermost, before tracing and logging: addresses are recorded, keys must not be.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket") and b"key=" in scope["query_string"]:
+            scope = _without_query_key(scope)
+        await self._app(scope, receive, send)
+
+
+def _without_query_key(scope: Scope) -> Scope:
+    pairs = scope["query_string"].split(b"&")
+    keys = [pair[4:] for pair in pairs if pair.startswith(b"key=")]
+    headers = list(scope["headers"])
+    if keys and not any(name == _QUERY_KEY for name, _ in headers):
+        headers.append((_QUERY_KEY, unquote_to_bytes(keys[0].replace(b"+", b" "))))
+    kept = b"&".join(pair for pair in pairs if not pair.startswith(b"key="))
+    return {**scope, "query_string": kept, "headers": headers}
 
 
 class RequestContext:
@@ -36,12 +66,13 @@ class RequestContext:
         request_id = clean_request_id(given)
         scope["request_id"] = request_id
         trace.get_current_span().set_attribute("gateway.request.id", request_id)
-        extra = (b"x-request-id", request_id.encode("ascii"))
+        named = request_id.encode("ascii")
+        extra = ((b"x-request-id", named), (b"request-id", named))
 
         def send_with_id(message: Message) -> Awaitable[None]:
             if message["type"] in _STARTS:
                 headers = self._parting(scope, message.get("headers", ()))
-                message = {**message, "headers": [*headers, extra]}
+                message = {**message, "headers": [*headers, *extra]}
             return send(message)
 
         with bound_contextvars(request_id=request_id):

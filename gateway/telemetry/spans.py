@@ -5,7 +5,7 @@ each chunk; one `chat {model}` span below it for every attempt. Context travels 
 in the envelope of a message, and a worker's span links to the span that submitted the work.
 """
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
@@ -26,6 +26,8 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 AsgiApp: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
 
 TRACE_ID_HEADER = b"x-trace-id"
+MAX_LOSSES = 32
+"""On a span; the header has its own bound."""
 _UNTRACED_PATHS = r"/(?:healthz|livez|readyz|metrics)(?:\?.*)?$"
 
 _propagator = TraceContextTextMapPropagator()
@@ -64,11 +66,19 @@ class TurnSpan:
         self.span.set_attribute(gen_ai.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK, after_s)
 
     def finish(
-        self, *, outcome: str, finish: str = "", error_kind: str = "", usage: Usage | None = None
+        self,
+        *,
+        outcome: str,
+        finish: str = "",
+        error_kind: str = "",
+        usage: Usage | None = None,
+        losses: Sequence[str] = (),
     ) -> None:
         """Say how the attempt ended; the block ends the span."""
         span = self.span
         span.set_attribute("gateway.outcome", outcome)
+        if losses:
+            span.set_attribute("gateway.losses", tuple(losses[:MAX_LOSSES]))
         if finish:
             span.set_attribute(gen_ai.GEN_AI_RESPONSE_FINISH_REASONS, (finish,))
         if usage is not None:

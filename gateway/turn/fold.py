@@ -8,6 +8,7 @@ from typing import assert_never
 
 import msgspec
 
+from gateway.kernel.json import JsonObject
 from gateway.turn.events import (
     AnnotationAdded,
     CancelReason,
@@ -79,6 +80,7 @@ class ItemBuilder:
     def __init__(self, started: ItemStarted) -> None:
         self._started = started
         self._parts: dict[tuple[int, str], list[str]] = {}
+        self._annotations: dict[int, list[JsonObject]] = {}
         self._signature: list[str] = []
 
     def add(self, event: TurnEvent) -> None:
@@ -94,6 +96,8 @@ class ItemBuilder:
                 self._piece(0, "arguments").append(event.json_fragment)
             case SignatureDelta():
                 self._signature.append(event.signature)
+            case AnnotationAdded():
+                self._annotations.setdefault(event.part, []).append(event.payload)
             case _:
                 pass
 
@@ -108,9 +112,12 @@ class ItemBuilder:
         match started.kind:
             case "message":
                 parts: list[Part] = []
-                for (_, kind), texts in sorted(self._parts.items()):
+                for (number, kind), texts in sorted(self._parts.items()):
                     text = "".join(texts)
-                    parts.append(RefusalPart(text) if kind == "refusal" else TextPart(text))
+                    if kind == "refusal":
+                        parts.append(RefusalPart(text))
+                    else:
+                        parts.append(TextPart(text, tuple(self._annotations.get(number, ()))))
                 return Message(role="assistant", parts=tuple(parts), id=started.item_id)
             case "reasoning":
                 return Reasoning(
@@ -143,7 +150,14 @@ class Fold:
 
     def add(self, event: TurnEvent) -> None:
         match event:
-            case TextDelta() | RefusalDelta() | ReasoningDelta() | SignatureDelta() | ToolInputDelta():
+            case (
+                TextDelta()
+                | RefusalDelta()
+                | ReasoningDelta()
+                | SignatureDelta()
+                | ToolInputDelta()
+                | AnnotationAdded()
+            ):
                 if (builder := self._open.get(event.index)) is not None:
                     builder.add(event)
             case TurnStarted():
@@ -162,7 +176,7 @@ class Fold:
                 self._set(error=event.error)
             case TurnCancelled():
                 self._set(cancelled=event.reason)
-            case AnnotationAdded() | OpaqueEvent() | Heartbeat():
+            case OpaqueEvent() | Heartbeat():
                 pass
             case _:
                 assert_never(event)

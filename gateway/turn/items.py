@@ -27,6 +27,8 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
 
 class TextPart(msgspec.Struct, frozen=True, tag="text"):
     text: str
+    annotations: tuple[JsonObject, ...] = ()
+    """Citations, in OpenAI's form; only ever on text that a model wrote."""
 
 
 class RefusalPart(msgspec.Struct, frozen=True, tag="refusal"):

@@ -27,6 +27,9 @@ class Decoder(Protocol):
 class Encoder(Protocol):
     """Frames to the bytes of one client protocol's stream. Pure; owns every id it emits."""
 
+    content_type: bytes
+    """Of the answer that the bytes make up."""
+
     def encode(self, burst: Sequence[Frame]) -> bytes:
         """All bytes for these frames; `b""` when they mean nothing to this client."""
         ...

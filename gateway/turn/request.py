@@ -69,6 +69,8 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     key_max_in_flight: int = 0
     """The key's own limit on concurrent turns; 0 is none."""
     request_id: str = ""
+    client: str = ""
+    """The client program as its User-Agent names it, lower case, such as `codex_exec`; empty when unnamed."""
     resumable: bool = False
     losses: tuple[Loss, ...] = ()
     """What the client protocol's parser could not keep."""

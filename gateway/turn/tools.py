@@ -10,6 +10,9 @@ from gateway.kernel.json import JsonObject, dumps_canonical
 
 class ToolSpec(msgspec.Struct, frozen=True, kw_only=True):
     name: str
+    """As upstreams and ToolCall know it: with its namespace, where it has one."""
+    namespace: str | None = None
+    """The group that the client keeps it in."""
     description: str | None = None
     parameters: JsonObject | None = None
     """JSON Schema of the arguments; None when the client sent none."""
@@ -23,6 +26,30 @@ class ToolChoice(msgspec.Struct, frozen=True):
     mode: Literal["auto", "none", "required", "named"]
     names: tuple[str, ...] = ()
     """The forced name, or the names allowed when mode is auto or required. Empty means all."""
+
+
+SEPARATOR = "__"
+"""Between a namespace and a name, where both have to be one name."""
+
+
+def qualified(namespace: str | None, name: str) -> str:
+    """The one name of a tool in a namespace, for upstreams that know no namespaces."""
+    return f"{namespace}{SEPARATOR}{name}" if namespace else name
+
+
+def local_name(spec: ToolSpec) -> str:
+    """The name within the namespace: what the client calls it."""
+    return spec.name.removeprefix(f"{spec.namespace}{SEPARATOR}") if spec.namespace else spec.name
+
+
+def function_parameters(spec: ToolSpec) -> JsonObject | None:
+    """The schema under which an upstream that has only functions is offered the tool.
+
+    A custom tool becomes a function whose one argument `input` is the tool's free text.
+    """
+    if spec.kind != "custom":
+        return spec.parameters
+    return {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
 
 
 AUTO = ToolChoice("auto")

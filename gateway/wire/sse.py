@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 from gateway.kernel.errors import UpstreamProtocol
 
+CONTENT_TYPE = b"text/event-stream; charset=utf-8"
+
 MAX_EVENT_BYTES = 64 * 1024 * 1024
 """Room for one inline image; more than that without a blank line is not an event stream."""
 

@@ -15,7 +15,7 @@ from typing import Literal, assert_never
 from gateway.kernel.ids import derived_hex
 from gateway.kernel.json import JsonObject, dumps
 from gateway.protocols.answers import cancelled_error
-from gateway.protocols.chat.errors import envelope
+from gateway.protocols.openai.errors import envelope
 from gateway.turn.events import (
     AnnotationAdded,
     ErrorInfo,
@@ -52,7 +52,7 @@ from gateway.turn.losses import Loss
 from gateway.turn.request import Turn
 from gateway.turn.usage import Usage, merge
 from gateway.wire.chat import Completion, FinishReason, Head, MessageOut, ToolCallOut, UsageOut
-from gateway.wire.sse import write_comment, write_event
+from gateway.wire.sse import CONTENT_TYPE, write_comment, write_event
 
 _KEEPALIVE = write_comment("keep-alive")
 _DONE = write_event(b"[DONE]")
@@ -60,6 +60,8 @@ _DONE = write_event(b"[DONE]")
 
 class ChatEncoder:
     """One stream. `encode` takes its bursts in order; the state is what the open item has said so far."""
+
+    content_type = CONTENT_TYPE
 
     def __init__(
         self,

@@ -11,8 +11,8 @@ from typing import cast
 from gateway.kernel.errors import InvalidRequest
 from gateway.kernel.json import JsonObject
 from gateway.protocols.bodies import TurnContext, check, load_object, missing
-from gateway.protocols.chat.content import read_parts
 from gateway.protocols.chat.tools import mentions_tools, read_tool_choice, read_tools
+from gateway.protocols.openai.content import read_parts
 from gateway.turn.items import Item, MediaPart, Message, Part, Reasoning, RefusalPart, ToolCall, ToolResult
 from gateway.turn.losses import Loss
 from gateway.turn.request import OutputFormat, RawRequest, ReasoningRequest, Sampling, Turn
@@ -43,13 +43,7 @@ def parse_chat(body: bytes, context: TurnContext) -> Turn:
         raise InvalidRequest("Only 'n' = 1 is supported", param="n", code="unsupported_value")
     items, losses = _items(request.messages)
     return Turn(
-        id=context.id,
-        tenant=context.tenant,
-        created_at_ms=context.created_at_ms,
-        key_id=context.key_id,
-        key_max_in_flight=context.key_max_in_flight,
-        request_id=context.request_id,
-        resumable=context.resumable,
+        **context.fields(),
         model=request.model,
         items=items,
         raw=RawRequest(dialect="chat", body=raw),

@@ -45,11 +45,11 @@ from gateway.kernel.waiting import WaitingRoom
 from gateway.sessions.policy import Session, SessionPolicy, affinity
 from gateway.telemetry.redact import redact_text
 from gateway.turn import events as ev
+from gateway.turn.estimate import input_tokens
 from gateway.turn.frame import Burst, Frame
 from gateway.turn.losses import Loss
 from gateway.turn.ports import Again, AttemptFailed, Call, Capabilities
 from gateway.turn.request import Turn
-from gateway.turn.usage import estimate_tokens
 from gateway.upstreams.lingma.decode import EXECUTOR, LingmaDecoder
 from gateway.upstreams.lingma.errors import error_of
 from gateway.upstreams.lingma.request import (
@@ -60,7 +60,6 @@ from gateway.upstreams.lingma.request import (
     has_text,
     last_user_text,
     losses_of,
-    transcript,
 )
 
 log = logging.getLogger(__name__)
@@ -243,7 +242,7 @@ class _Attempt:
             self._turn.model,
             self._turn.created_at_ms // 1000,
             # Of the whole conversation, whatever part of it Lingma still knows.
-            prompt_tokens=estimate_tokens(transcript(self._turn.items) if ask.is_reply else ask.prompt),
+            prompt_tokens=input_tokens(self._turn),
             attempt=number,
         )
         self._hold = session is not None and not self._turn.stream

@@ -15,7 +15,7 @@ from gateway.turn.flatten import flatten_parts, flatten_parts_with_losses
 from gateway.turn.items import Item, Message, OpaqueItem, Reasoning, ToolCall, ToolResult
 from gateway.turn.losses import Loss
 from gateway.turn.request import Sampling, Turn
-from gateway.turn.tools import ToolSpec
+from gateway.turn.tools import ToolSpec, function_parameters
 
 AskMode: TypeAlias = Literal["chat", "agent"]
 
@@ -137,8 +137,8 @@ def _tool(tool: ToolSpec) -> JsonObject:
     function: JsonObject = {"name": tool.name}
     if tool.description:
         function["description"] = tool.description
-    if tool.parameters is not None:
-        function["parameters"] = tool.parameters
+    if (parameters := function_parameters(tool)) is not None:
+        function["parameters"] = parameters
     return {"type": "function", "function": function}
 
 

@@ -31,6 +31,7 @@ async def test_an_unknown_websocket_is_closed() -> None:
         return {"type": "websocket.connect"}
 
     scope = {"type": "websocket", "path": "/nope", "headers": [], "http_version": "1.1", "root_path": ""}
+    scope |= {"query_string": b""}
     await build_app(FakeDeps())(scope, receive, send)
     assert [message["type"] for message in sent] == ["websocket.close"]
 

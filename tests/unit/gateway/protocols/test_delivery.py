@@ -180,6 +180,7 @@ async def test_stream_headers_are_complete() -> None:
     reply = await chat(deps, stream=True)
     request_id = reply.headers.pop("x-request-id")
     assert request_id.startswith("req_")
+    assert reply.headers.pop("request-id") == request_id
     assert reply.headers == {
         "content-type": "text/event-stream; charset=utf-8",
         "cache-control": "no-cache, no-transform",

@@ -16,6 +16,7 @@ from gateway.protocols.http import (
     losses_header,
 )
 from gateway.turn.losses import Loss
+from gateway.wire.sse import CONTENT_TYPE
 
 
 class Wire:
@@ -163,7 +164,7 @@ async def test_the_rest_of_a_body_is_not_waited_for_without_end(
 
 @pytest.mark.parametrize(("version", "keep_alive"), [("1.1", True), ("1.0", False), ("2", False)])
 def test_stream_headers_keep_proxies_from_holding_the_stream(version: str, keep_alive: bool) -> None:
-    headers = dict(exchange(Wire(), version=version).stream_headers())
+    headers = dict(exchange(Wire(), version=version).stream_headers(CONTENT_TYPE))
     assert headers.pop(b"connection", None) == (b"keep-alive" if keep_alive else None)
     assert headers == {
         b"content-type": b"text/event-stream; charset=utf-8",

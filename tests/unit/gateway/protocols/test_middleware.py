@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 import structlog
 
-from gateway.protocols.middleware import RequestContext, clean_request_id
+from gateway.protocols.middleware import HideQueryKey, RequestContext, clean_request_id
 
 
 class App:
@@ -90,7 +90,7 @@ async def test_clients_are_asked_to_leave_while_draining(
 
 async def test_a_websocket_is_answered_with_its_id_and_nothing_about_the_connection() -> None:
     (accept,) = await run(App({"type": "websocket.accept"}), given=b"w", draining=True, type="websocket")
-    assert accept["headers"] == [(b"x-request-id", b"w")]
+    assert accept["headers"] == [(b"x-request-id", b"w"), (b"request-id", b"w")]
 
 
 async def test_other_scopes_pass_untouched() -> None:
@@ -98,3 +98,24 @@ async def test_other_scopes_pass_untouched() -> None:
     app = App(message)
     assert await run(app, type="lifespan") == [message]
     assert "request_id" not in app.scope
+
+
+@pytest.mark.parametrize(
+    ("query", "given", "left", "key"),
+    [
+        (b"key=k%2D1&alt=sse", [], b"alt=sse", b"k-1"),
+        (b"alt=sse&key=a&key=b", [], b"alt=sse", b"a"),
+        (b"key=a", [(b"x-goog-api-key", b"own")], b"", b"own"),
+        (b"monkey=a", [], b"monkey=a", None),
+        (b"", [], b"", None),
+    ],
+)
+async def test_a_key_in_the_address_is_moved_into_its_header(
+    query: bytes, given: list[tuple[bytes, bytes]], left: bytes, key: bytes | None
+) -> None:
+    app = App()
+    scope = {"type": "http", "query_string": query, "headers": given}
+    await HideQueryKey(app)(scope, None, None)  # type: ignore[arg-type]
+    assert app.scope["query_string"] == left
+    assert dict(app.scope["headers"]).get(b"x-goog-api-key") == key
+    assert scope["query_string"] == query

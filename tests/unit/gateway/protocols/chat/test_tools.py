@@ -77,41 +77,6 @@ def test_a_tool_without_a_name_is_refused_by_its_path(definition: dict[str, Any]
 
 @pytest.mark.parametrize(
     ("choice", "expected"),
-    [
-        (None, AUTO),
-        ("auto", AUTO),
-        ("none", NONE),
-        ("required", ToolChoice("required")),
-        ("any", ToolChoice("required")),
-        ({"type": "auto"}, AUTO),
-        ({"type": "none"}, NONE),
-        ({"type": "any"}, ToolChoice("required")),
-        ({"type": "required"}, ToolChoice("required")),
-        ({"type": "function", "function": {"name": "pick"}}, ToolChoice("named", ("pick",))),
-        ({"type": "function", "name": "pick"}, ToolChoice("named", ("pick",))),
-        ({"function": {"name": "pick"}}, ToolChoice("named", ("pick",))),
-        ({"type": "tool", "name": "pick"}, ToolChoice("named", ("pick",))),
-        ({"type": "custom", "custom": {"name": "sh"}}, ToolChoice("named", ("sh",))),
-        (
-            {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [FIND]}},
-            ToolChoice("required", ("find",)),
-        ),
-        (
-            {
-                "type": "allowed_tools",
-                "mode": "auto",
-                "tools": [{"type": "function", "name": "a"}, {"type": "custom", "custom": {"name": "b"}}],
-            },
-            ToolChoice("auto", ("a", "b")),
-        ),
-    ],
-)
-def test_a_choice_of_every_form_is_read(choice: object, expected: ToolChoice) -> None:
-    assert read_tool_choice(request(tool_choice=choice)) == expected
-
-
-@pytest.mark.parametrize(
-    ("choice", "expected"),
     [("none", NONE), ("auto", AUTO), ({"name": "pick"}, ToolChoice("named", ("pick",)))],
 )
 def test_a_function_call_is_a_choice(choice: object, expected: ToolChoice) -> None:

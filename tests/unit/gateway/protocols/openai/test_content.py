@@ -1,7 +1,7 @@
 import pytest
 
 from gateway.kernel.errors import InvalidRequest
-from gateway.protocols.chat.content import read_parts, split_data_url
+from gateway.protocols.openai.content import read_parts, split_data_url
 from gateway.turn.flatten import flatten_parts
 from gateway.turn.items import MediaPart, Part, RefusalPart, TextPart
 from gateway.turn.losses import Loss

@@ -2,7 +2,7 @@ import pytest
 
 from gateway.kernel.errors import ErrorKind
 from gateway.kernel.json import loads
-from gateway.protocols.chat.errors import error_answer
+from gateway.protocols.openai.errors import error_answer
 from gateway.turn.events import ErrorInfo
 
 EXPECTED = {

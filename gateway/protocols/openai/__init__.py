@@ -1,0 +1,1 @@
+"""What the protocols of OpenAI have in common: errors, content parts, tools."""
