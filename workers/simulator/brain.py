@@ -6,8 +6,10 @@ another command. Anything else is echoed with a report of what the session knows
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from workers.simulator.samples import sample
 
 _NUMBER = r"\d+(?:\.\d+)?"
 
@@ -65,6 +67,10 @@ _FIRST = re.compile(
 _KNOWN = re.compile(
     r"what do you (?:know|remember)|\bstatus\b|\breport\b|你(?:知道|记得)什么|状态|报告", re.I
 )
+_JSON = re.compile(
+    r"(?:answer|reply|respond) with exactly one JSON value[^\n]*(?:JSON Schema:\s*(?=\{))?", re.IGNORECASE
+)
+_ANY = {"type": "object", "properties": {"answer": {"type": "string"}}}
 _CJK = re.compile(r"[\u3400-\u9fff]")
 _PIECE = re.compile(
     r"\s*(?:[\u3000-\u303f\u3400-\u9fff\uff00-\uffef]{1,2}|[^\s\u3000-\u303f\u3400-\u9fff\uff00-\uffef]+)|\s+"
@@ -117,6 +123,27 @@ class Plan:
 
 def plan(known: Known) -> Plan:
     """Decide what to answer."""
+    asked = _JSON.search(known.text)
+    if asked is None:
+        return _plan(known)
+    plan = _plan(replace(known, text=known.text[: asked.start()].rstrip() or "JSON"))
+    said = "".join(plan.deltas)
+    if not _is_json(said):
+        value = sample(_object(known.text, asked.end()) or _ANY, said)
+        # In a fence, though nobody wants one: such are models.
+        plan.deltas = split(f"```json\n{json.dumps(value, ensure_ascii=False)}\n```")
+    return plan
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _plan(known: Known) -> Plan:
     plan = Plan()
     text = _ends(known.text)
     if known.tool_result is not None:
@@ -187,7 +214,7 @@ def _obey(name: str, match: re.Match[str], known: Known, plan: Plan) -> None:
             plan.deltas = _count(int(groups.get("start", "1")), int(groups["end"]))
             plan.slow = "slow" in match[0].lower() or "慢" in match[0]
         case "native":
-            plan.native = NativeCall(groups["native"], _arguments(match.string, match.end()))
+            plan.native = NativeCall(groups["native"], _object(match.string, match.end()))
             plan.deltas = split(known.report())
         case _:
             plan.deltas = split(_action_blocks(match.string, match.start()))
@@ -213,12 +240,12 @@ def _action_blocks(text: str, position: int) -> str:
     blocks = []
     for match in calls:
         named = next(value for value in match.groups() if value is not None)
-        call = {"tool": named, "parameters": _arguments(text, match.end())}
+        call = {"tool": named, "parameters": _object(text, match.end())}
         blocks.append(f"```json action\n{json.dumps(call, ensure_ascii=False)}\n```")
     return "\n\n".join(blocks)
 
 
-def _arguments(text: str, position: int) -> dict[str, Any]:
+def _object(text: str, position: int) -> dict[str, Any]:
     rest = text[position:].lstrip()
     if not rest.startswith("{"):
         return {}

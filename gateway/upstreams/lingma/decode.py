@@ -40,6 +40,7 @@ from gateway.turn.frame import Frame
 from gateway.turn.items import Message, Origin, Reasoning, TextPart
 from gateway.turn.usage import Usage, estimate_tokens
 from gateway.upstreams.lingma.answer_text import AnswerText, Piece
+from gateway.upstreams.lingma.structured import Unfenced, unfenced
 
 EXECUTOR: Final = "lingma"
 
@@ -75,8 +76,16 @@ class LingmaDecoder:
     """One attempt's pushes. `session_id` is the one that pushes report, the finish having the last word."""
 
     def __init__(
-        self, turn_id: TurnId, model: str, created_at: int, *, prompt_tokens: int, attempt: int = 1
+        self,
+        turn_id: TurnId,
+        model: str,
+        created_at: int,
+        *,
+        prompt_tokens: int,
+        attempt: int = 1,
+        json_only: bool = False,
     ) -> None:
+        """json_only: the client asked for JSON, so a code fence around the answer goes."""
         self._turn_id = turn_id
         self._started = TurnStarted(model=model, created_at=created_at, input_tokens_estimate=prompt_tokens)
         self._prompt_tokens = prompt_tokens
@@ -84,6 +93,7 @@ class LingmaDecoder:
         self._begun = False
         self._ended = False
         self._answer = AnswerText()
+        self._fence = Unfenced() if json_only else None
         self._item: ItemStarted | None = None
         self._item_text: list[str] = []
         self._next_index = 0
@@ -160,21 +170,28 @@ class LingmaDecoder:
         """The stream gets what can be appended; the finished item says the text as Lingma meant it."""
         events = self._pieces(self._answer.overwrite(text))
         if self._item is not None and self._item.kind == "message":
-            self._item_text = [self._answer.visible.removeprefix("".join(self._said))]
+            visible = self._answer.visible if self._fence is None else unfenced(self._answer.visible)
+            self._item_text = [visible.removeprefix("".join(self._said))]
         return events
 
     def _pieces(self, pieces: list[Piece]) -> list[TurnEvent]:
         events: list[TurnEvent] = []
-        for piece in pieces:
-            if not piece.text:
-                continue
-            opened = self._open(piece.kind, events)
-            self._item_text.append(piece.text)
-            if piece.kind == "message":
-                events.append(TextDelta(opened.index, piece.text))
+        for kind, text in pieces:
+            if self._fence is not None and kind == "message":
+                self._say(kind, self._fence.feed(text), events)
             else:
-                events.append(ReasoningDelta(opened.index, piece.text))
+                self._say(kind, text, events)
         return events
+
+    def _say(self, kind: Literal["message", "reasoning"], text: str, events: list[TurnEvent]) -> None:
+        if not text:
+            return
+        opened = self._open(kind, events)
+        self._item_text.append(text)
+        if kind == "message":
+            events.append(TextDelta(opened.index, text))
+        else:
+            events.append(ReasoningDelta(opened.index, text))
 
     def _open(self, kind: Literal["message", "reasoning"], events: list[TurnEvent]) -> ItemStarted:
         if self._item is not None:
@@ -218,6 +235,8 @@ class LingmaDecoder:
         if not self._said and self._next_index_of_text() is None and params.fullAnswer:
             whole = AnswerText()
             events += self._pieces(whole.feed(params.fullAnswer) + whole.finish())
+        if self._fence is not None:
+            self._say("message", self._fence.finish(), events)
         self._close(events)
         if not self._said and not self._filtered:
             return self._fail(

@@ -61,6 +61,7 @@ from gateway.upstreams.lingma.request import (
     last_user_text,
     losses_of,
 )
+from gateway.upstreams.lingma.structured import wants_json
 
 log = logging.getLogger(__name__)
 
@@ -244,6 +245,7 @@ class _Attempt:
             # Of the whole conversation, whatever part of it Lingma still knows.
             prompt_tokens=input_tokens(self._turn),
             attempt=number,
+            json_only=wants_json(self._turn.output_format),
         )
         self._hold = session is not None and not self._turn.stream
         try:

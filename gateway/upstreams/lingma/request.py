@@ -16,6 +16,7 @@ from gateway.turn.items import Item, Message, OpaqueItem, Reasoning, ToolCall, T
 from gateway.turn.losses import Loss
 from gateway.turn.request import Sampling, Turn
 from gateway.turn.tools import ToolSpec, function_parameters
+from gateway.upstreams.lingma.structured import instruction, wants_json
 
 AskMode: TypeAlias = Literal["chat", "agent"]
 
@@ -101,7 +102,7 @@ def build_ask(
     tools: Sequence[ToolSpec],
 ) -> Ask:
     """The parameters of chat/ask. The prompt stands in every place that some version of Lingma reads."""
-    prompt = last_user_text(turn.items) if is_reply else transcript(turn.items)
+    prompt = _prompt(turn, is_reply=is_reply)
     extra: JsonObject = {"modelConfig": {"key": model}}
     params: JsonObject = {
         "requestId": request_id,
@@ -133,6 +134,16 @@ def build_ask(
     return Ask(params=dumps(params), prompt=prompt, session_id=session_id, is_reply=is_reply)
 
 
+def _prompt(turn: Turn, *, is_reply: bool) -> str:
+    prompt = last_user_text(turn.items) if is_reply else transcript(turn.items)
+    wanted = instruction(turn.output_format)
+    if not wanted:
+        return prompt
+    last = turn.items[-1]
+    asked_by_user = isinstance(last, Message) and last.role == "user"
+    return f"{prompt}\n\n{wanted}" if asked_by_user else f"{prompt}\n\nuser: {wanted}"
+
+
 def _tool(tool: ToolSpec) -> JsonObject:
     function: JsonObject = {"name": tool.name}
     if tool.description:
@@ -161,8 +172,8 @@ def losses_of(turn: Turn, tools: ToolPolicy) -> list[Loss]:
     losses.extend(
         Loss(name, "unsupported") for name in _SAMPLING if getattr(turn.sampling, name) not in (None, ())
     )
-    if turn.output_format is not None and turn.output_format.kind != "text":
-        losses.append(Loss("response_format", "unsupported"))
+    if wants_json(turn.output_format):
+        losses.append(Loss("response_format", "asked-in-prompt"))
     if turn.reasoning is not None and turn.reasoning.effort is not None:
         losses.append(Loss("reasoning_effort", "unsupported"))
     if turn.tools:

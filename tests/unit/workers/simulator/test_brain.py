@@ -1,5 +1,7 @@
 """What is answered to what."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -171,3 +173,18 @@ def test_one_pair_of_quotes_is_taken_off(text: str, bare: str) -> None:
 def test_every_text_has_an_answer(text: str) -> None:
     planned = plan(known(text))
     assert isinstance(planned, Plan)
+
+
+def test_json_is_answered_when_it_is_asked_for_in_the_fence_that_models_like() -> None:
+    wanted = 'Answer with exactly one JSON value. It must be valid against this JSON Schema:\n{"properties":'
+    schema = '{"city": {"type": "string"}, "score": {"type": "integer", "minimum": 3}}}'
+    said = answer(f"say Paris\n\n{wanted}{schema}")
+    assert said.startswith("```json\n")
+    assert json.loads(said.strip("`").removeprefix("json")) == {"city": "Paris", "score": 3}
+
+
+def test_json_without_a_schema_is_an_object() -> None:
+    said = answer("say 7\n\nAnswer with exactly one JSON value and nothing else: no code fence.")
+    assert said == "7"
+    said = answer("say Paris\n\nAnswer with exactly one JSON value and nothing else: no code fence.")
+    assert json.loads(said.strip("`").removeprefix("json")) == {"answer": "Paris"}

@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -236,3 +237,23 @@ def test_upstream_words_are_shown_without_secrets() -> None:
     result = result_of(answer("a"), finish("", 500, "Authorization: Bearer abcdefghijkl"))
     assert result.error is not None
     assert "abcdefghijkl" not in result.error.message
+
+
+@pytest.mark.parametrize("full", ["", '```json\n{"a": 1}\n```'])
+def test_a_fence_around_json_goes_when_json_was_asked_for(full: str) -> None:
+    deltas = [] if full else [answer("``"), answer('`json\n{"a"'), answer(": 1}\n"), answer("```\nDone!")]
+    subject = LingmaDecoder(TURN, "org_auto", 1_790_000_000, prompt_tokens=3, json_only=True)
+    frames = [subject.feed(raw, seq) for seq, raw in enumerate([*deltas, finish(full)], start=1)]
+    check([event for frame in frames for event in frame.events])
+    result = fold(frames)
+    assert result.text == subject.reply_text == '{"a": 1}'
+    said = [event.text for frame in frames for event in frame.events if isinstance(event, TextDelta)]
+    assert "".join(said) == '{"a": 1}'
+
+
+def test_an_overwritten_answer_loses_its_fence_too() -> None:
+    subject = LingmaDecoder(TURN, "org_auto", 1_790_000_000, prompt_tokens=3, json_only=True)
+    pushes = [answer('```json\n{"a"'), answer('```json\n{"a": 2}\n```', overwrite=True), finish()]
+    frames = [subject.feed(raw, seq) for seq, raw in enumerate(pushes, start=1)]
+    check([event for frame in frames for event in frame.events])
+    assert fold(frames).text == '{"a": 2}'

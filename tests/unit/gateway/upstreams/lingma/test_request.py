@@ -125,8 +125,36 @@ def test_what_lingma_cannot_honour_is_a_loss() -> None:
     assert losses >= {
         "temperature:unsupported",
         "stop:unsupported",
-        "response_format:unsupported",
+        "response_format:asked-in-prompt",
         "tools:not-forwarded",
     }
     assert any(loss.startswith("messages.0.content.1") for loss in losses)
     assert losses_of(turn(said("user", "Hi")), ToolPolicy()) == []
+
+
+def test_json_is_asked_for_behind_the_newest_words() -> None:
+    wanted = OutputFormat(kind="json_schema", schema={"type": "object"})
+    alone = ask(turn(said("user", "Hi"), output_format=wanted))["questionText"]
+    assert isinstance(alone, str)
+    assert alone.startswith("Hi\n\nAnswer with exactly one JSON value")
+    assert alone.endswith('{"type":"object"}')
+    history = (said("user", "Hi"), said("assistant", "Yo"), said("user", "Bye"))
+    reply = ask(turn(*history, output_format=wanted), is_reply=True)["questionText"]
+    assert str(reply).startswith("Bye\n\nAnswer with exactly one JSON value")
+
+
+def test_json_is_asked_for_in_a_paragraph_of_its_own_after_a_tool_result() -> None:
+    items = (
+        said("user", "a"),
+        ToolCall(call_id="c", name="f", arguments="{}"),
+        ToolResult(call_id="c", parts=()),
+    )
+    prompt = ask(turn(*items, output_format=OutputFormat(kind="json_object")))["questionText"]
+    assert "\n\nuser: Answer with exactly one JSON value" in str(prompt)
+
+
+def test_a_custom_tool_is_offered_as_a_function_with_one_text() -> None:
+    tool = ToolSpec(name="sh", kind="custom", raw={"type": "custom", "name": "sh"})
+    params = ask(turn(said("user", "a"), tools=(tool,)), tools=(tool,))
+    (offered,) = params["tools"]  # type: ignore[misc]
+    assert offered["function"]["parameters"]["properties"] == {"input": {"type": "string"}}  # type: ignore[index]
