@@ -272,8 +272,9 @@ def _echo(known: Known, text: str) -> str:
 
 
 def _short(text: str) -> str:
-    flat = " ".join(text[:2000].split())
-    return flat if len(flat) <= 200 else f"{flat[:200]}…"
+    """On one line, without its middle when it is long: clients put their context before what the user wrote."""
+    flat = " ".join(_ends(text).split())
+    return flat if len(flat) <= 200 else f"{flat[:100]} … {flat[-100:]}"
 
 
 def unquote(text: str) -> str:
