@@ -272,7 +272,7 @@ def _echo(known: Known, text: str) -> str:
 
 
 def _short(text: str) -> str:
-    """On one line, without its middle when it is long: clients put their context before what the user wrote."""
+    """On one line, without its middle when long: clients put context in front of what the user wrote."""
     flat = " ".join(_ends(text).split())
     return flat if len(flat) <= 200 else f"{flat[:100]} … {flat[-100:]}"
 
