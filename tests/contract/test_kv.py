@@ -11,6 +11,8 @@ from gateway.store.connect import connect
 from gateway.store.kv import KVClient, KVSetOptions
 from gateway.store.kv_memory import MemoryKV
 from gateway.store.kv_redis import RedisKV
+from gateway.store.sealed import SealedKV
+from gateway.store.sealing import SealRing
 
 BINARY = bytes(range(256))
 
@@ -33,14 +35,20 @@ class Store:
                 await asyncio.sleep(0.002)
 
 
-@pytest.fixture(params=["memory", "redis"])
+RING = SealRing([("new", b"n" * 32), ("old", b"o" * 32)])
+
+
+@pytest.fixture(params=["memory", "redis", "sealed memory", "sealed redis"])
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
-    if request.param == "memory":
+    sealed = request.param.startswith("sealed")
+    if request.param.endswith("memory"):
         clock = FakeClock()
-        yield Store(MemoryKV(clock), clock)
+        memory = MemoryKV(clock)
+        yield Store(SealedKV(memory, RING) if sealed else memory, clock)
         return
     async with connect(request.getfixturevalue("redis_url")) as redis:
-        yield Store(RedisKV(redis), None)
+        on_redis = RedisKV(redis)
+        yield Store(SealedKV(on_redis, RING) if sealed else on_redis, None)
 
 
 @pytest.fixture
