@@ -54,7 +54,7 @@ class SealedKV:
         return await self.kv_set(key, value, KVSetOptions(ex=max(0.0, ttl_s), nx=True))
 
     async def kv_cas(self, key: bytes, expected: bytes | None, value: Value, ttl_s: float) -> bool:
-        """A value sealed twice gives different bytes, so what is there is read, compared, and then expected."""
+        """A value sealed twice has different bytes, so what is there is read, compared, then expected."""
         key = checked_key(key)
         current = await self._inner.kv_get(key)
         if self._opened(key, current) != expected:
