@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.kernel.errors import ErrorKind
 from gateway.protocols.answers import Answer, ClientProtocol, Headers
+from gateway.protocols.compression import ACCEPTED, BrokenBody, UnknownCoding, coding_of, unpack
 from gateway.turn.events import ErrorInfo
 from gateway.turn.frame import Burst
 from gateway.turn.losses import Loss
@@ -65,10 +66,11 @@ class EdgeLimits(msgspec.Struct, frozen=True, kw_only=True):
 class Refused(Exception):
     """A request that HTTP itself has a status for; `status` overrules the protocol's table."""
 
-    def __init__(self, status: int, message: str, code: str) -> None:
+    def __init__(self, status: int, message: str, code: str, *, headers: Headers = ()) -> None:
         super().__init__(message)
         self.status = status
         self.info = ErrorInfo(kind=ErrorKind.INVALID_REQUEST, message=message, code=code)
+        self.headers = headers
 
 
 class ClientGone(Exception):
@@ -97,18 +99,32 @@ class Exchange:
         return b""
 
     async def read_body(self) -> bytes:
-        """Raises Refused for a body that is too large, too slow or encoded, and ClientGone."""
+        """The body, unpacked; the limit holds for what arrives and for what comes out of it.
+
+        Raises Refused for a body that is too large, too slow, broken or packed in an unknown way, and
+        ClientGone.
+        """
         limit = self.limits.max_body_bytes
         declared = self.header(b"content-length")
         if declared.isdigit() and int(declared) > limit:
             raise _too_large(limit)
-        encoding = self.header(b"content-encoding").lower()
-        if encoding not in (b"", b"identity"):
-            raise Refused(415, "Request bodies must not be compressed", "unsupported_content_encoding")
+        coding = self._coding()
         try:
-            return await self._read_chunks(limit)
+            body = await self._read_chunks(limit)
         except TimeoutError:
             raise Refused(408, "The request body did not arrive in time", "request_timeout") from None
+        return body if coding is None else await _unpacked(coding, body, limit)
+
+    def _coding(self) -> str | None:
+        try:
+            return coding_of(value for name, value in self.scope["headers"] if name == b"content-encoding")
+        except UnknownCoding:
+            raise Refused(
+                415,
+                f"Request bodies may be compressed with {ACCEPTED}, or not at all",
+                "unsupported_content_encoding",
+                headers=((b"accept-encoding", ACCEPTED.encode()),),
+            ) from None
 
     async def _read_chunks(self, limit: int) -> bytes:
         loop = asyncio.get_running_loop()
@@ -176,7 +192,7 @@ class Exchange:
                     deadline.reschedule(loop.time() + LINGER_SILENCE_S)
 
     async def refuse(self, protocol: ClientProtocol, refused: Refused) -> None:
-        await self.answer(protocol.error(refused.info, status=refused.status))
+        await self.answer(protocol.error(refused.info, status=refused.status), refused.headers)
 
     def stream_headers(self, content_type: bytes) -> Headers:
         """Keep every proxy on the way from holding, caching or rewriting the stream."""
@@ -188,6 +204,22 @@ class Exchange:
         if self.scope["http_version"] == "1.1":
             return (*headers, (b"connection", b"keep-alive"))
         return headers
+
+
+async def _unpacked(coding: str, body: bytes, limit: int) -> bytes:
+    """Piece by piece, so that other turns go on meanwhile and nothing is unpacked beyond the limit."""
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        for piece in unpack(coding, body):
+            size += len(piece)
+            if size > limit:
+                raise _too_large(limit)
+            pieces.append(piece)
+            await asyncio.sleep(0)
+    except BrokenBody as broken:
+        raise Refused(400, str(broken), "invalid_content_encoding") from None
+    return b"".join(pieces)
 
 
 def _too_large(limit: int) -> Refused:

@@ -1,4 +1,7 @@
 import asyncio
+import gzip
+import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -73,11 +76,90 @@ async def test_a_body_that_grows_too_large_is_refused_without_reading_the_rest()
     assert wire.incoming == [body(b"ef")]
 
 
-async def test_a_compressed_body_is_refused() -> None:
-    with pytest.raises(Refused) as caught:
-        await exchange(Wire(body(b"x")), (b"content-encoding", b"gzip")).read_body()
-    assert caught.value.status == 415
+@pytest.mark.parametrize(
+    ("coding", "packed"), [(b"gzip", gzip.compress(b"hello")), (b"deflate", zlib.compress(b"hello"))]
+)
+async def test_a_compressed_body_is_unpacked(coding: bytes, packed: bytes) -> None:
+    wire = Wire(body(packed[:4], more=True), body(packed[4:]))
+    assert await exchange(wire, (b"content-encoding", coding)).read_body() == b"hello"
+
+
+async def test_a_body_that_says_it_is_not_compressed_is_read_as_it_is() -> None:
     assert await exchange(Wire(body(b"x")), (b"content-encoding", b"identity")).read_body() == b"x"
+
+
+async def test_a_body_that_unpacks_to_exactly_the_limit_is_read() -> None:
+    packed = gzip.compress(b"\0" * 5000)
+    one = exchange(Wire(body(packed)), (b"content-encoding", b"gzip"), max_body_bytes=5000)
+    assert await one.read_body() == b"\0" * 5000
+
+
+async def test_a_bomb_is_refused_before_it_is_unpacked() -> None:
+    pulled = 0
+
+    def pieces(_: str, data: bytes) -> Iterator[bytes]:
+        nonlocal pulled
+        for _ in range(1000):
+            pulled += 1
+            yield data
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gateway.protocols.http.unpack", pieces)
+        one = exchange(Wire(body(b"abc")), (b"content-encoding", b"zstd"), max_body_bytes=10)
+        with pytest.raises(Refused, match="larger than 10 bytes") as caught:
+            await one.read_body()
+    assert (caught.value.status, caught.value.info.code) == (413, "request_too_large")
+    assert pulled == 4
+
+
+async def test_a_real_bomb_is_too_large() -> None:
+    packed = gzip.compress(b"\0" * 50_000_000)
+    one = exchange(Wire(body(packed)), (b"content-encoding", b"gzip"), max_body_bytes=1_000_000)
+    with pytest.raises(Refused) as caught:
+        await one.read_body()
+    assert caught.value.status == 413
+
+
+async def test_a_compressed_body_that_is_too_large_as_it_comes_is_refused() -> None:
+    packed = gzip.compress(bytes(range(256)))
+    one = exchange(Wire(body(packed)), (b"content-encoding", b"gzip"), max_body_bytes=len(packed) - 1)
+    with pytest.raises(Refused) as caught:
+        await one.read_body()
+    assert caught.value.status == 413
+
+
+async def test_a_body_that_is_not_what_its_coding_says_is_refused() -> None:
+    with pytest.raises(Refused, match="not valid gzip data") as caught:
+        await exchange(Wire(body(b"{}")), (b"content-encoding", b"gzip")).read_body()
+    assert (caught.value.status, caught.value.info.code) == (400, "invalid_content_encoding")
+
+
+async def test_a_coding_that_nobody_can_undo_is_refused_unread_and_told_what_is_read() -> None:
+    wire = Wire(body(b"x"))
+    one = exchange(wire, (b"content-encoding", b"br"), (b"content-length", b"1"))
+    with pytest.raises(Refused) as caught:
+        await one.read_body()
+    assert len(wire.incoming) == 1
+    await one.refuse(CHAT, caught.value)
+    assert wire.sent[0]["status"] == 415
+    assert (b"accept-encoding", b"gzip, deflate, zstd") in wire.sent[0]["headers"]
+
+
+async def test_other_work_goes_on_while_a_body_is_unpacked() -> None:
+    steps = 0
+
+    async def count() -> None:
+        nonlocal steps
+        while True:
+            steps += 1
+            await asyncio.sleep(0)
+
+    packed = gzip.compress(b"\0" * 5_000_000)
+    async with asyncio.TaskGroup() as group:
+        counting = group.create_task(count())
+        await exchange(Wire(body(packed)), (b"content-encoding", b"gzip")).read_body()
+        counting.cancel()
+    assert steps > 10
 
 
 async def test_a_body_that_stops_coming_is_refused() -> None:
