@@ -228,6 +228,9 @@ class LingmaDecoder:
     def _on_finish(self, params: _Params) -> list[TurnEvent]:
         status = params.statusCode or 200
         reason = params.reason or ""
+        if reason.lower() == "cancelled":
+            # Not by us: a worker that asks for a stop reads no further. Never a success, whatever the status.
+            return self._fail(ErrorKind.UPSTREAM_EOF, "Lingma cancelled the answer")
         if status != 200:
             kind = ErrorKind.UPSTREAM_TIMEOUT if status == 408 else ErrorKind.UPSTREAM_PROTOCOL
             return self._fail(kind, f"Lingma ended the answer with status {status}: {reason or 'no reason'}")

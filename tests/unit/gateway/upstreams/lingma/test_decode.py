@@ -141,6 +141,13 @@ def test_a_missing_or_zero_status_is_fine() -> None:
     assert result_of(answer("a"), finish("", 0)).finish == "stop"
 
 
+def test_an_answer_that_somebody_else_stopped_is_no_success() -> None:
+    result = result_of(answer("half"), finish("half", 200, "cancelled"))
+    assert result.error is not None
+    assert result.error.kind is ErrorKind.UPSTREAM_EOF
+    assert result.text == "half"
+
+
 def test_filtered_content_finishes_as_content_filter() -> None:
     result = result_of(answer("par", isFiltered=True), finish())
     assert result.finish == "content_filter"
