@@ -109,12 +109,15 @@ def _json_problem(body: bytes, error: JsonError) -> str:
     return f"The request body is not valid JSON: {error}"
 
 
-def check(model: type[ModelT], body: JsonObject) -> ModelT:
-    """The body as a model. Raises InvalidRequest whose `param` is the path of the field at fault."""
+def check(model: type[ModelT], body: JsonObject, *, at: str = "") -> ModelT:
+    """The body as a model. Raises InvalidRequest whose `param` is the path of the field at fault.
+
+    `at` is where `body` stands in the request, when it is only a part of one.
+    """
     try:
         return model.model_validate(body)
     except ValidationError as error:
-        raise _named_problem(body, error) from None
+        raise _named_problem(body, error, at) from None
 
 
 def missing(param: str) -> InvalidRequest:
@@ -123,7 +126,7 @@ def missing(param: str) -> InvalidRequest:
     )
 
 
-def _named_problem(body: JsonObject, error: ValidationError) -> InvalidRequest:
+def _named_problem(body: JsonObject, error: ValidationError, at: str) -> InvalidRequest:
     """The problem that lies deepest in the body: the others are branches of unions that were not meant."""
     problems = []
     for detail in error.errors(include_url=False):
@@ -131,7 +134,7 @@ def _named_problem(body: JsonObject, error: ValidationError) -> InvalidRequest:
         problems.append((path, detail))
     depth = max(len(path) for path, _ in problems)
     path, first = next(problem for problem in problems if len(problem[0]) == depth)
-    param = ".".join(path)
+    param = ".".join([at, *path] if at else path)
     if first["type"] == "missing":
         return missing(param)
     value = first["input"]

@@ -81,3 +81,12 @@ def test_what_a_client_wrote_is_not_repeated() -> None:
 def test_a_missing_field_is_named() -> None:
     error = missing("a.0.b")
     assert (error.param, error.code) == ("a.0.b", "missing_required_parameter")
+
+
+def test_a_part_of_a_body_is_named_from_the_top() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        check(Outer, {"name": "n", "parts": [{"size": "1"}]}, at="input.3")
+    assert caught.value.param == "input.3.parts.0.size"
+    with pytest.raises(InvalidRequest) as caught:
+        check(Outer, {}, at="input.3")
+    assert caught.value.param == "input.3.name"
