@@ -27,3 +27,8 @@ def dumps(value: object) -> bytes:
 def dumps_canonical(value: object) -> bytes:
     """Compact JSON with sorted members: equal values give equal bytes."""
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def fragment(text: str) -> object:
+    """JSON text that dumps() writes as it is, unchecked."""
+    return orjson.Fragment(text)

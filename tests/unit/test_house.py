@@ -60,6 +60,7 @@ NO_TEST_OF_ITS_OWN = {
     "gateway/turn/ports.py": "protocols without behaviour",
     "gateway/turn/request.py": "data without behaviour",
     "gateway/jobs/messages.py": "data without behaviour; test_codec.py puts every message on the wire",
+    "gateway/replay/limits.py": "figures without behaviour",
     "workers/bootstrap/errors.py": "names without behaviour",
     "workers/lingma/config.py": "data without behaviour",
     "workers/lingma/errors.py": "names without behaviour",

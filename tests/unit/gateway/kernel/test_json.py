@@ -1,6 +1,6 @@
 import pytest
 
-from gateway.kernel.json import JsonError, dumps, dumps_canonical, loads
+from gateway.kernel.json import JsonError, dumps, dumps_canonical, fragment, loads
 
 
 def test_text_is_kept_as_utf8_and_members_in_order() -> None:
@@ -17,3 +17,7 @@ def test_canonical_bytes_do_not_depend_on_the_order_of_members() -> None:
 def test_what_is_no_json_is_an_error(data: bytes) -> None:
     with pytest.raises(JsonError):
         loads(data)
+
+
+def test_a_fragment_is_written_as_it_is() -> None:
+    assert dumps({"n": fragment("1e+21")}) == b'{"n":1e+21}'
