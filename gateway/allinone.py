@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 
 from gateway.container import open_deps
+from gateway.environ import seal_ring
 from gateway.kernel.clock import SystemClock
 from gateway.serving import listen, serve_until_stopped
 from gateway.settings import GatewaySettings
@@ -32,7 +33,12 @@ async def run_up(settings: GatewaySettings, environ: Mapping[str, str]) -> int:
         async with contextlib.AsyncExitStack() as stack:
             url = settings.store.redis_url.get_secret_value()
             stores = await stack.enter_async_context(
-                open_stores(url, SystemClock(), dialect=settings.store.kv_dialect)
+                open_stores(
+                    url,
+                    SystemClock(),
+                    dialect=settings.store.kv_dialect,
+                    ring=seal_ring(settings.store.keys),
+                )
             )
             worker = await stack.enter_async_context(open_worker(worker_settings, stores))
             deps = await stack.enter_async_context(

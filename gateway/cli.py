@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.environ import SettingsError
+from gateway.environ import SettingsError, seal_ring
 from gateway.kernel.errors import GatewayError
 from gateway.settings import GatewaySettings, load
 
@@ -133,7 +133,8 @@ async def _tail(settings: GatewaySettings, turn_id: str, *, bodies: bool) -> int
     from gateway.kernel.clock import SystemClock
     from gateway.store.backends import open_stores
 
-    async with open_stores(settings.store.redis_url.get_secret_value(), SystemClock()) as stores:
+    url, ring = settings.store.redis_url.get_secret_value(), seal_ring(settings.store.keys)
+    async with open_stores(url, SystemClock(), ring=ring) as stores:
         async for line in tail(stores, turn_id, bodies=bodies):
             typer.echo(line)
     return 0

@@ -22,6 +22,7 @@ from gateway.engine.admission import Admission
 from gateway.engine.drain import Drain
 from gateway.engine.routing import KnownModel, Router
 from gateway.engine.run import Engine, EngineLimits
+from gateway.environ import seal_ring
 from gateway.jobs.client import JobClient, Retention
 from gateway.jobs.directory import Directory
 from gateway.jobs.hub import Hub
@@ -95,7 +96,9 @@ async def open_deps(
         if stores is None:
             url = settings.store.redis_url.get_secret_value()
             stores = await stack.enter_async_context(
-                open_stores(url, clock, dialect=settings.store.kv_dialect)
+                open_stores(
+                    url, clock, dialect=settings.store.kv_dialect, ring=seal_ring(settings.store.keys)
+                )
             )
         await check_store(stores)
         replica = ReplicaId(settings.server.replica_id)

@@ -7,6 +7,7 @@ nearest name. No text made here shows a value: it may be a secret.
 """
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, TypeVar
@@ -15,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 
 from gateway.store.address import parse_redis_url
+from gateway.store.sealing import SealRing, parse_ring
 
 NESTED_PREFIX = "GATEWAY__"
 
@@ -45,6 +47,11 @@ class Section(BaseModel):
 
 T = TypeVar("T", bound=Section)
 
+STATE_KEYS = (
+    "Keys under which state in Redis is sealed: the first seals, all open. `name:base64 of 32 bytes` by "
+    "comma or line; empty: nothing is sealed. The same for all replicas and workers."
+)
+
 
 def _store_address(value: SecretStr) -> SecretStr:
     parse_redis_url(value.get_secret_value())
@@ -55,6 +62,26 @@ def _upper(value: Any) -> Any:
     return value.upper() if isinstance(value, str) else value
 
 
+def _split(value: Any) -> Any:
+    """Commas or lines, trimmed, blanks dropped."""
+    if not isinstance(value, str):
+        return value
+    return [part for part in map(str.strip, re.split(r"[,\n]", value)) if part]
+
+
+def _ring(value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    seal_ring(value)
+    return value
+
+
+def seal_ring(entries: tuple[SecretStr, ...]) -> SealRing | None:
+    """The ring that a setting of type RingKeys describes; None when there is none."""
+    return parse_ring([entry.get_secret_value() for entry in entries]) if entries else None
+
+
+Secrets: TypeAlias = Annotated[tuple[SecretStr, ...], BeforeValidator(_split)]
+Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_split)]
+RingKeys: TypeAlias = Annotated[Secrets, AfterValidator(_ring)]
 StoreUrl: TypeAlias = Annotated[SecretStr, AfterValidator(_store_address)]
 LogLevel: TypeAlias = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)

@@ -6,7 +6,6 @@ is said about wrong ones, is gateway/environ.py. Every description ends with the
 the reference page and `.env.example` are generated from them (scripts/render_docs.py).
 """
 
-import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,18 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from gateway.access.keys import read_key_file
-from gateway.environ import LogLevel, Section, SettingsError, StoreUrl, read, setting
+from gateway.environ import (
+    STATE_KEYS,
+    LogLevel,
+    Names,
+    RingKeys,
+    Secrets,
+    Section,
+    SettingsError,
+    StoreUrl,
+    read,
+    setting,
+)
 from gateway.kernel.ids import new_hex
 from gateway.kernel.json import JsonError, loads
 from gateway.store.address import MEMORY_URL
@@ -76,15 +86,6 @@ WORKER_NAMES = frozenset(
 """What workers/settings.py reads and we do not. Gateways cannot import it; a test compares the two."""
 
 
-def _split(value: Any) -> Any:
-    """Commas or lines, trimmed, blanks dropped."""
-    return (
-        [part for part in map(str.strip, re.split(r"[,\n]", value)) if part]
-        if isinstance(value, str)
-        else value
-    )
-
-
 def _parse_json(value: Any) -> Any:
     if not isinstance(value, str):
         return value
@@ -108,8 +109,6 @@ def _readable_key_file(value: Path) -> Path:
 
 
 KeyFile: TypeAlias = Annotated[Path, AfterValidator(_readable_key_file)]
-Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_split)]
-Secrets: TypeAlias = Annotated[tuple[SecretStr, ...], BeforeValidator(_split)]
 Aliases: TypeAlias = Annotated[dict[str, str], BeforeValidator(_parse_json)]
 Seconds: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -316,6 +315,7 @@ class StoreSettings(Section):
         "since it may hold a password; memory:// serves one process only.",
         file_variant=True,
     )
+    keys: RingKeys = setting("STATE_KEYS", (), STATE_KEYS, file_variant=True)
     kv_dialect: Annotated[Literal["redis", "home"], BeforeValidator(_lower)] = setting(
         "KV_DIALECT",
         "redis",

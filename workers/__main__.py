@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from opentelemetry import trace
 
-from gateway.environ import SettingsError
+from gateway.environ import SettingsError, seal_ring
 from gateway.kernel.clock import SystemClock
 from gateway.kernel.errors import StoreError
 from gateway.kernel.signals import TOLD_TWICE, stop_signals
@@ -49,7 +49,8 @@ async def run_worker(
     settings: WorkerSettings, environ: Mapping[str, str], tracer: trace.Tracer | None = None
 ) -> int:
     """Work until a signal comes or another process takes our name. Returns the exit code."""
-    async with open_stores(settings.redis_url.get_secret_value(), SystemClock()) as stores:
+    url, ring = settings.redis_url.get_secret_value(), seal_ring(settings.state_keys)
+    async with open_stores(url, SystemClock(), ring=ring) as stores:
         try:
             await check_store(stores)
         except StoreError as error:

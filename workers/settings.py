@@ -11,7 +11,16 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, SecretStr, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
-from gateway.environ import LogLevel, Section, SettingsError, StoreUrl, read, setting
+from gateway.environ import (
+    STATE_KEYS,
+    LogLevel,
+    RingKeys,
+    Section,
+    SettingsError,
+    StoreUrl,
+    read,
+    setting,
+)
 from gateway.store.address import MEMORY_URL
 from workers.lingma.config import SIMULATOR
 
@@ -59,6 +68,7 @@ class WorkerSettings(Section):
         "URL; `REDIS_URL_FILE` names a file that holds it. memory:// only works in `up`.",
         file_variant=True,
     )
+    state_keys: RingKeys = setting("STATE_KEYS", (), STATE_KEYS, file_variant=True)
     host: str = setting(
         "WORKER_HOST",
         "127.0.0.1",

@@ -19,6 +19,9 @@ from gateway.store.kv_redis import RedisKV
 from gateway.store.leases import Leases
 from gateway.store.leases_memory import MemoryLeases
 from gateway.store.leases_redis import RedisLeases
+from gateway.store.sealed import SealedKV
+from gateway.store.sealed_streams import SealedStreams, SealedTurnLog
+from gateway.store.sealing import SealRing
 from gateway.store.streams import Streams
 from gateway.store.streams_memory import MemoryStreams
 from gateway.store.streams_redis import RedisStreams
@@ -41,8 +44,10 @@ class Stores(NamedTuple):
 
 
 @contextlib.asynccontextmanager
-async def open_stores(url: str, clock: Clock, *, dialect: Dialect = "redis") -> AsyncIterator[Stores]:
-    """Open what the address names: `memory://`, or a Redis deployment.
+async def open_stores(
+    url: str, clock: Clock, *, dialect: Dialect = "redis", ring: SealRing | None = None
+) -> AsyncIterator[Stores]:
+    """Open what the address names: `memory://`, or a Redis deployment. With a ring, what is kept is sealed.
 
     Raises ValueError for an address that makes no sense. A Redis that is down is no error: calls fail with
     StoreUnavailable until it is there.
@@ -50,13 +55,13 @@ async def open_stores(url: str, clock: Clock, *, dialect: Dialect = "redis") -> 
     address = parse_redis_url(url)
     if address.kind == "memory":
         async with open_memory(clock) as stores:
-            yield stores
+            yield stores  # nothing of it is ever at rest
         return
     redis = await Redis.open(url)
     streams = RedisStreams(redis)
     try:
         keys = Keys(buckets=redis.buckets)
-        yield Stores(
+        stores = Stores(
             keys=keys,
             kv=RedisKV(redis, dialect=dialect),
             streams=streams,
@@ -65,9 +70,20 @@ async def open_stores(url: str, clock: Clock, *, dialect: Dialect = "redis") -> 
             dead=DeadLetters(streams, keys, clock),
             redis=redis,
         )
+        yield stores if ring is None else _sealed(stores, ring, clock)
     finally:
         await streams.aclose()
         await redis.aclose()
+
+
+def _sealed(stores: Stores, ring: SealRing, clock: Clock) -> Stores:
+    streams = SealedStreams(stores.streams, ring)
+    return stores._replace(
+        kv=SealedKV(stores.kv, ring),
+        streams=streams,
+        turns=SealedTurnLog(stores.turns, ring, stores.keys),
+        dead=DeadLetters(streams, stores.keys, clock),
+    )
 
 
 @contextlib.asynccontextmanager

@@ -9,6 +9,8 @@ import pytest
 
 from gateway.kernel.clock import FakeClock, SystemClock
 from gateway.kernel.errors import StoreUnavailable
+from gateway.store.sealed_streams import SealedStreams
+from gateway.store.sealing import SealRing
 from gateway.store.streams import START, Entry, Streams
 from gateway.store.streams_memory import TRIM_SLACK, MemoryStreams
 from gateway.store.streams_redis import _Packed
@@ -27,7 +29,10 @@ class Backend:
         """Seconds that a stream has left, None without an end or without a stream."""
 
 
-@pytest.fixture(params=["memory", "redis", "cluster"])
+RING = SealRing([("a", b"a" * 32)])
+
+
+@pytest.fixture(params=["memory", "redis", "cluster", "sealed redis"])
 async def backend(request: pytest.FixtureRequest) -> AsyncIterator[Backend]:
     if request.param == "memory":
         memory = MemoryStreams(SystemClock())
@@ -37,8 +42,9 @@ async def backend(request: pytest.FixtureRequest) -> AsyncIterator[Backend]:
 
         yield Backend(memory, ttl_s)
         return
-    async with redis_store(request, request.param) as store:
-        yield Backend(store.streams, store.ttl_s)
+    sealed, kind = request.param.startswith("sealed"), request.param.removeprefix("sealed ")
+    async with redis_store(request, kind) as store:
+        yield Backend(SealedStreams(store.streams, RING) if sealed else store.streams, store.ttl_s)
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ from gateway.kernel.clock import FakeClock, SystemClock
 from gateway.store.keys import Keys
 from gateway.store.kv import KVClient, KVSetOptions
 from gateway.store.kv_memory import MemoryKV
+from gateway.store.sealed_streams import SealedStreams, SealedTurnLog
+from gateway.store.sealing import SealRing
 from gateway.store.streams import Streams
 from gateway.store.streams_memory import MemoryStreams
 from gateway.store.turnlog import Fence, TurnLog, TurnRecord, TurnState, Write
@@ -50,11 +52,19 @@ class Backend:
         return [payload for _, payload in await self.streams.range(self.keys.frames(turn_id))]
 
 
-@pytest.fixture(params=["memory", "redis", "cluster"])
+RING = SealRing([("a", b"a" * 32)])
+
+
+@pytest.fixture(params=["memory", "redis", "cluster", "sealed redis"])
 async def backend(request: pytest.FixtureRequest) -> AsyncIterator[Backend]:
     if request.param != "memory":
-        async with redis_store(request, request.param) as store:
-            yield Backend(store.turns, store.streams, store.kv, store.keys, store.ttl_s)
+        async with redis_store(request, request.param.removeprefix("sealed ")) as store:
+            turns: TurnLog = store.turns
+            streams: Streams = store.streams
+            if request.param.startswith("sealed"):
+                turns = SealedTurnLog(turns, RING, store.keys)
+                streams = SealedStreams(streams, RING)
+            yield Backend(turns, streams, store.kv, store.keys, store.ttl_s)
         return
     yield memory_backend(SystemClock())
 

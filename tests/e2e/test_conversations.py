@@ -1,6 +1,7 @@
 """Sessions over replicas and workers: reused where the history is the same, and never where it is not."""
 
 import asyncio
+import base64
 from typing import Any
 
 import pytest
@@ -112,3 +113,16 @@ async def test_lv_38_a_session_that_lingma_forgot_is_answered_with_the_full_hist
     assert "turns=2 isReply=false" in answer
     assert [ask["params"]["isReply"] for ask in fleet.asks()] == [False, True, False]
     await client.close()
+
+
+async def test_with_a_ring_of_keys_redis_holds_no_word_of_a_conversation(fleet: Fleet) -> None:
+    key = base64.b64encode(bytes(32)).decode()
+    fleet.start(STATE_KEYS=f"2026:{key}")
+    client = RoundRobin(fleet)
+    messages: Messages = [said("user", "say first-marigold"), said("assistant", "first-marigold")]
+    messages.append(said("user", "say " + "second-marigold " * 5000))
+    assert "second-marigold" in await client.ask(messages, stream=True)
+    await client.close()
+    kept = fleet.redis.everything()
+    assert kept
+    assert not any(b"marigold" in value for value in kept)

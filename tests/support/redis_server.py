@@ -104,6 +104,12 @@ class RedisServer:
         with self.client() as client:
             return client.execute_command(*arguments)
 
+    def everything(self) -> list[bytes]:
+        """Every value there is, as the server would write it to disk, uncompressed."""
+        with self.client() as client:
+            client.config_set("rdbcompression", "no")
+            return [value for key in client.keys("*") if (value := client.dump(key)) is not None]
+
     def client_count(self) -> int:
         """Connections of everybody but this one."""
         with self.client() as client:
