@@ -67,7 +67,11 @@ class TurnEndpoint:
         except ClientGone:
             pass
         else:
-            await deliver(exchange, self._edge.engine.run_turn(turn), turn, self._protocol)
+            await self.serve(exchange, turn)
+
+    async def serve(self, exchange: Exchange, turn: Turn) -> None:
+        """Run the turn and deliver its answer. Endpoints that only look at turns put something else here."""
+        await deliver(exchange, self._edge.engine.run_turn(turn), turn, self._protocol)
 
     def _context(self, exchange: Exchange, principal: Principal) -> TurnContext:
         now_ms = self._edge.clock.now_ms()
