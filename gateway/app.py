@@ -19,11 +19,13 @@ from gateway.protocols.answers import ClientProtocol
 from gateway.protocols.chat.routes import CHAT, chat_routes
 from gateway.protocols.endpoint import Edge, UnknownPath
 from gateway.protocols.http import EdgeLimits, Engine
+from gateway.protocols.messages.routes import MESSAGES, messages_routes
 from gateway.protocols.middleware import HideQueryKey, RequestContext
 from gateway.protocols.models import ModelCatalog, model_routes
+from gateway.protocols.root import root_routes
 from gateway.turn.events import ErrorInfo
 
-ENVELOPES: tuple[tuple[str, ClientProtocol], ...] = (("/", CHAT),)
+ENVELOPES: tuple[tuple[str, ClientProtocol], ...] = (("/v1/messages", MESSAGES), ("/", CHAT))
 """Whose errors a path speaks: the first prefix that fits. OpenAI's are the last resort."""
 
 
@@ -60,8 +62,10 @@ class Deps(Protocol):
 def build_app(deps: Deps) -> ASGIApp:
     edge = Edge(engine=deps.engine, tiers=deps.tiers, clock=deps.clock, limits=deps.limits)
     routes = [
+        *root_routes(CHAT),
         *chat_routes(edge),
-        *model_routes(edge, deps.catalog, CHAT),
+        *messages_routes(edge),
+        *model_routes(edge, deps.catalog, openai=CHAT, anthropic=CHAT),
         *admin_routes(deps.admin),
     ]
     # A path is what it is: no redirects to the same path with another slash.

@@ -20,7 +20,7 @@ from gateway.admin.routes import AdminPorts
 from gateway.app import build_app
 from gateway.engine.admission import Admission
 from gateway.engine.drain import Drain
-from gateway.engine.routing import KnownModel, Router
+from gateway.engine.routing import KnownModel, Router, resolve
 from gateway.engine.run import Engine, EngineLimits
 from gateway.environ import seal_ring
 from gateway.jobs.client import JobClient, Retention
@@ -32,7 +32,7 @@ from gateway.kernel.clock import Clock, SystemClock
 from gateway.kernel.errors import StoreError
 from gateway.kernel.ids import ReplicaId
 from gateway.protocols.http import EdgeLimits
-from gateway.protocols.models import ModelEntry
+from gateway.protocols.models import DEFAULT_CONTEXT_WINDOW, ModelEntry
 from gateway.sessions.policy import SessionPolicy
 from gateway.sessions.store import SessionCache, SessionLimits
 from gateway.sessions.store_memory import MemorySessionCache
@@ -274,19 +274,33 @@ class Models:
                         vision=model.vision,
                         reasoning=model.reasoning,
                         default=model.default,
+                        max_input_tokens=model.max_input_tokens,
                         in_chat=not model.scenes or "chat" in model.scenes,
                     ),
                 )
         return list(found.values())
 
     async def list(self) -> Sequence[ModelEntry]:
-        """Keys and aliases. Nobody logged in: the default model alone."""
+        """The default model, the other keys, then the aliases. Nobody logged in: the default model alone."""
         known = self.models() or [KnownModel(key=self._default)]
-        names = {model.key: model.display_name or model.key for model in known}
-        names |= {alias: target for alias, target in self._aliases.items() if alias not in names}
-        return [
-            ModelEntry(id=key, display_name=name, created=0, owned_by="lingma") for key, name in names.items()
-        ]
+        models = {model.key: model for model in sorted(known, key=lambda model: model.key != self._default)}
+        entries = [_entry(key, model, model.display_name) for key, model in models.items()]
+        for alias, target in self._aliases.items():
+            if alias not in models:
+                found = resolve(alias, known, aliases=self._aliases, default=self._default)
+                entries.append(_entry(alias, models.get(found.key, KnownModel(key=target)), target))
+        return entries
+
+
+def _entry(name: str, model: KnownModel, display_name: str) -> ModelEntry:
+    return ModelEntry(
+        id=name,
+        display_name=display_name,
+        owned_by=LingmaExecutor.name,
+        reasoning=model.reasoning,
+        images=model.vision and LingmaExecutor.capabilities.images,
+        context_window=model.max_input_tokens or DEFAULT_CONTEXT_WINDOW,
+    )
 
 
 class PoolView:

@@ -21,6 +21,8 @@ class KnownModel(msgspec.Struct, frozen=True, kw_only=True):
     vision: bool = False
     reasoning: bool = False
     default: bool = False
+    max_input_tokens: int = 0
+    """0 when nobody says."""
     in_chat: bool = True
     """Listed for chat; the last resort when the default model is not listed."""
 

@@ -147,6 +147,8 @@ class ModelInfo(msgspec.Struct, kw_only=True):
     vision: bool = False
     reasoning: bool = False
     default: bool = False
+    max_input_tokens: int = 0
+    """What fits into its context; 0 when Lingma does not say."""
     scenes: list[str] = msgspec.field(default_factory=list)
 
 

@@ -272,23 +272,3 @@ class ErrorBody(TypedDict):
 
 class ErrorEnvelope(TypedDict):
     error: ErrorBody
-
-
-class ModelOut(TypedDict):
-    id: str
-    object: Literal["model"]
-    created: int
-    owned_by: str
-    name: str
-    """Not OpenAI's: the display name."""
-    type: Literal["model"]
-    display_name: str
-    """`type` and this are what Anthropic's clients look for in the same list."""
-
-
-class ModelList(TypedDict):
-    object: Literal["list"]
-    data: list[ModelOut]
-    has_more: Literal[False]
-    first_id: str | None
-    last_id: str | None

@@ -98,5 +98,8 @@ def _add(models: dict[str, ModelInfo], scene: str, entry: JsonObject) -> None:
     model.vision = model.vision or entry.get("isVl") is True
     model.reasoning = model.reasoning or entry.get("isReasoning") is True
     model.default = model.default or entry.get("isDefault") is True
+    limit = entry.get("maxInputTokens")
+    if type(limit) is int and limit > 0 and not model.max_input_tokens:
+        model.max_input_tokens = limit
     if scene not in model.scenes:
         model.scenes.append(scene)

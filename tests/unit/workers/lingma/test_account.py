@@ -61,6 +61,20 @@ def test_models_of_all_scenes_once_each() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ([180_000], 180_000),
+        ([180_000, 90_000], 180_000),
+        ([0, 90_000], 90_000),
+        (["many", -5, None, True], 0),
+    ],
+)
+def test_the_first_limit_of_a_model_is_kept(said: list[Any], kept: int) -> None:
+    scenes = {f"scene{n}": [{"key": "a", "maxInputTokens": limit}] for n, limit in enumerate(said)}
+    assert read_models(result(scenes))[0].max_input_tokens == kept
+
+
 def test_one_extra_nesting_is_tolerated() -> None:
     assert [m.key for m in read_models(result({"models": {"chat": [{"key": "a"}]}}))] == ["a"]
     assert read_models(result({"a": {"b": {"chat": [{"key": "a"}]}}})) == []
