@@ -64,6 +64,8 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     output_format: OutputFormat | None = None
     user: str | None = None
     """The client's own id for its end user; an affinity hint, never a credential."""
+    affinity: str = ""
+    """What the turns of this conversation are known by when the client names no user: a hint too."""
     key_id: str = "-"
     """First 8 hex digits of the key's sha256, `-` when open; safe to log."""
     key_max_in_flight: int = 0
