@@ -1,0 +1,181 @@
+"""The upstream client against real sockets that behave and misbehave."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from gateway.kernel.errors import UpstreamProtocol, UpstreamTimeout, UpstreamUnavailable
+from gateway.upstreams.http import USER_AGENT, HttpLimits, UpstreamHttp, UpstreamRequest
+from tests.support.ports import free_port
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+class Server:
+    """A raw server: what it was sent, and whether its peer has gone."""
+
+    def __init__(self, *says: bytes, then: str = "wait") -> None:
+        self.says = says
+        self.then = then
+        self.request = b""
+        self.connections = 0
+        self.gone = asyncio.Event()
+        self.port = 0
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = next(
+                    int(line.split(b":")[1])
+                    for line in head.lower().split(b"\r\n")
+                    if line.startswith(b"content-length")
+                )
+                self.request = head + await reader.readexactly(length)
+                for piece in self.says:
+                    writer.write(piece)
+                    await writer.drain()
+                if self.then == "close":
+                    return
+                if self.then == "wait":
+                    await reader.read()
+                    self.gone.set()
+                    return
+        except (asyncio.IncompleteReadError, ConnectionError):
+            self.gone.set()
+        finally:
+            writer.close()
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+@contextlib.asynccontextmanager
+async def serving(server: Server) -> AsyncIterator[UpstreamHttp]:
+    listener = await asyncio.start_server(server, "127.0.0.1", 0)
+    server.port = listener.sockets[0].getsockname()[1]
+    async with UpstreamHttp().running() as http:
+        yield http
+    listener.close()
+
+
+def request(port: int, **limits: float) -> UpstreamRequest:
+    return UpstreamRequest(
+        upstream="one",
+        url=f"http://127.0.0.1:{port}/v1/responses",
+        body=b'{"a":1}',
+        headers={"Authorization": "Bearer secret", "Content-Type": "application/json"},
+        limits=HttpLimits(**limits),
+    )
+
+
+async def test_a_body_comes_byte_for_byte_and_the_connection_is_used_again() -> None:
+    server = Server(HEAD, chunk(b"data: a\n\n"), chunk(b"data: b\n\n"), b"0\r\n\r\n", then="again")
+    async with serving(server) as http:
+        for _ in range(3):
+            async with http.post(request(server.port)) as answer:
+                assert answer.status == 200
+                assert await answer.read(100) == b"data: a\n\ndata: b\n\n"
+    assert server.connections == 1
+
+
+async def test_it_says_who_it_is_and_nothing_it_was_not_told() -> None:
+    server = Server(HEAD, b"0\r\n\r\n", then="again")
+    async with serving(server) as http, http.post(request(server.port)) as answer:
+        await answer.read(10)
+    lines = server.request.decode().split("\r\n")
+    names = {line.split(":")[0].lower() for line in lines[1:] if ":" in line and not line.startswith("{")}
+    assert f"User-Agent: {USER_AGENT}" in lines
+    expected = {"host", "user-agent", "accept-encoding", "authorization", "content-type", "content-length"}
+    assert names == expected
+    assert server.request.endswith(b'\r\n\r\n{"a":1}')
+
+
+async def test_leaving_early_closes_the_connection() -> None:
+    server = Server(HEAD, chunk(b"data: a\n\n"))
+    async with serving(server) as http:
+        async with http.post(request(server.port)) as answer:
+            async for data in answer.chunks():
+                assert data == b"data: a\n\n"
+                break
+        await asyncio.wait_for(server.gone.wait(), 2)
+
+
+async def test_a_cancelled_reader_closes_the_connection() -> None:
+    server = Server(HEAD)
+    async with serving(server) as http:
+
+        async def read() -> None:
+            async with http.post(request(server.port)) as answer:
+                await answer.read(100)
+
+        task = asyncio.ensure_future(read())
+        while not server.request:
+            await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.wait_for(server.gone.wait(), 2)
+
+
+async def test_nobody_there_is_unavailable_and_the_address_is_not_told() -> None:
+    port = free_port()
+    async with UpstreamHttp().running() as http:
+        with pytest.raises(UpstreamUnavailable, match="Upstream one") as caught:
+            async with http.post(request(port)):
+                pass
+    assert str(port) not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("says", "limits", "phase"),
+    [((), {"first_byte_s": 0.05, "connect_s": 0.05}, "first_byte"), ((HEAD,), {"idle_s": 0.05}, "idle")],
+)
+async def test_every_wait_has_its_limit(
+    says: tuple[bytes, ...], limits: dict[str, float], phase: str
+) -> None:
+    server = Server(*says)
+    async with serving(server) as http:
+        with pytest.raises(UpstreamTimeout) as caught:
+            async with http.post(request(server.port, **limits)) as answer:
+                await answer.read(100)
+        assert caught.value.phase == phase
+        await asyncio.wait_for(server.gone.wait(), 2)
+
+
+async def test_a_body_that_breaks_off_is_told() -> None:
+    server = Server(HEAD, chunk(b"data: a\n\n"), then="close")
+    async with serving(server) as http:
+        with pytest.raises(UpstreamUnavailable, match="could not be reached"):
+            async with http.post(request(server.port)) as answer:
+                await answer.read(100)
+
+
+async def test_a_body_that_is_too_long_is_refused_and_an_error_is_cut() -> None:
+    long = chunk(b"x" * 200_000) + b"0\r\n\r\n"
+    server = Server(HEAD, long, then="again")
+    async with serving(server) as http:
+        with pytest.raises(UpstreamProtocol, match="more than 1000 bytes"):
+            async with http.post(request(server.port)) as answer:
+                await answer.read(1000)
+        async with http.post(request(server.port)) as answer:
+            assert len(await answer.read_error()) == 65536
+
+
+async def test_redirects_are_not_followed() -> None:
+    moved = b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n"
+    server = Server(moved, then="again")
+    async with serving(server) as http, http.post(request(server.port)) as answer:
+        assert answer.status == 302
+
+
+async def test_without_a_session_there_is_nobody_to_ask() -> None:
+    with pytest.raises(UpstreamUnavailable):
+        async with UpstreamHttp().post(request(1)):
+            pass
