@@ -10,6 +10,8 @@ from typing import Annotated, Literal, NotRequired, TypedDict
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from gateway.kernel.json import JsonObject
+
 
 def _whole_number(value: object) -> object:
     """JSON has one kind of number: 5.0 is 5."""
@@ -217,6 +219,7 @@ class MessageOut(TypedDict):
     content: str | None
     refusal: str | None
     reasoning_content: NotRequired[str]
+    annotations: NotRequired[list[JsonObject]]
     tool_calls: NotRequired[list[ToolCallOut]]
     function_call: NotRequired[CallFunctionOut]
 

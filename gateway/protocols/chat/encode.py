@@ -93,6 +93,7 @@ class ChatEncoder:
         self._spoken = False
         """The open item has said something; otherwise its ItemDone says it whole."""
         self._announced = False
+        self._annotated = False
         self._part = 0
         self._channel: str | None = None
         self._calls = 0
@@ -137,7 +138,7 @@ class ChatEncoder:
             case RefusalDelta():
                 self._delta({"refusal": event.text}, out)
             case AnnotationAdded():
-                self._annotation(event, out)
+                self._annotation(event.payload, out)
             case TurnStarted():
                 out.append(self._chunk({"role": "assistant", "content": "", "refusal": None}))
             case ItemStarted():
@@ -180,13 +181,12 @@ class ChatEncoder:
         self._part = event.part
         self._delta({"reasoning_content": paragraph + event.text}, out)
 
-    def _annotation(self, event: AnnotationAdded, out: list[bytes]) -> None:
-        payload = event.payload
-        if payload.get("type") != "url_citation":
+    def _annotation(self, payload: JsonObject, out: list[bytes]) -> None:
+        self._annotated = True
+        if (citation := _url_citation(payload)) is None:
             self._lose("annotation", "not-in-chat")
-            return
-        citation = {key: payload.get(key) for key in ("start_index", "end_index", "title", "url")}
-        out.append(self._chunk({"annotations": [{"type": "url_citation", "url_citation": citation}]}))
+        else:
+            out.append(self._chunk({"annotations": [citation]}))
 
     def _complete(self, event: TurnCompleted, out: list[bytes]) -> None:
         finish = finish_reason(event.finish, runnable_calls=self._runnable, functions=self._functions)
@@ -210,7 +210,7 @@ class ChatEncoder:
 
     def _start(self, event: ItemStarted, out: list[bytes]) -> None:
         self._open = event
-        self._spoken = self._announced = False
+        self._spoken = self._announced = self._annotated = False
         self._channel = None
         if event.kind == "tool_call":
             self._calls += 1
@@ -248,8 +248,7 @@ class ChatEncoder:
     def _done(self, event: ItemDone, out: list[bytes]) -> None:
         match event.item:
             case Message():
-                if not self._spoken:
-                    self._whole_message(event.item.parts, out)
+                self._end_message(event.item.parts, out)
             case Reasoning():
                 if not self._spoken and (text := reasoning_text(event.item)):
                     self._delta({"reasoning_content": text}, out)
@@ -268,11 +267,13 @@ class ChatEncoder:
                 assert_never(event.item)
         self._open = None
 
-    def _whole_message(self, parts: Sequence[Part], out: list[bytes]) -> None:
-        if text := _text(parts):
-            self._delta({"content": text}, out)
-        if refusal := _refusal(parts):
-            self._delta({"refusal": refusal}, out)
+    def _end_message(self, parts: Sequence[Part], out: list[bytes]) -> None:
+        if not self._spoken:
+            for field, said in (("content", _text(parts)), ("refusal", _refusal(parts))):
+                if said:
+                    self._delta({field: said}, out)
+        for payload in () if self._annotated else _annotations(parts):
+            self._annotation(payload, out)
 
 
 # -- a whole answer ---------------------------------------------------------------------------------------
@@ -291,6 +292,8 @@ def build_completion(turn: Turn, result: TurnResult) -> Completion:
     }
     if reasoning := "".join(reasoning_text(item) for item in result.items if isinstance(item, Reasoning)):
         message["reasoning_content"] = reasoning
+    if citations := [citation for payload in _annotations(parts) if (citation := _url_citation(payload))]:
+        message["annotations"] = citations
     if result.tool_calls and functions:
         first = result.tool_calls[0]
         message["function_call"] = {"name": first.name, "arguments": first.arguments}
@@ -379,6 +382,17 @@ def _text(parts: Sequence[Part]) -> str:
 
 def _refusal(parts: Sequence[Part]) -> str:
     return "".join(part.text for part in parts if isinstance(part, RefusalPart))
+
+
+def _annotations(parts: Sequence[Part]) -> list[JsonObject]:
+    return [payload for part in parts if isinstance(part, TextPart) for payload in part.annotations]
+
+
+def _url_citation(payload: JsonObject) -> JsonObject | None:
+    if payload.get("type") != "url_citation":
+        return None
+    cited: JsonObject = {key: payload.get(key) for key in ("start_index", "end_index", "title", "url")}
+    return {"type": "url_citation", "url_citation": cited}
 
 
 def reasoning_text(item: Reasoning) -> str:

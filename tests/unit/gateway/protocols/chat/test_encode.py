@@ -8,7 +8,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from gateway.kernel.errors import ErrorKind
 from gateway.kernel.ids import TurnId
-from gateway.kernel.json import dumps, loads
+from gateway.kernel.json import JsonObject, dumps, loads
 from gateway.protocols.bodies import TurnContext
 from gateway.protocols.chat.encode import ChatEncoder, build_completion, finish_reason, wants_usage
 from gateway.protocols.chat.parse import parse_chat
@@ -532,6 +532,23 @@ def test_a_completion_tells_a_refusal_from_text() -> None:
     said_so = whole(STARTED, *events, TurnCompleted("content_filter")).choices[0]
     assert (said_so.message.content, said_so.message.refusal) == ("a", "no")
     assert said_so.finish_reason == "content_filter"
+
+
+def test_citations_of_an_item_said_whole_are_kept_in_streams_and_whole_answers() -> None:
+    citation: JsonObject = {
+        "type": "url_citation",
+        "url": "u",
+        "title": "t",
+        "start_index": 0,
+        "end_index": 1,
+    }
+    part = TextPart("a", (citation, {"type": "file_citation"}))
+    item = Message(role="assistant", parts=(part,))
+    events = [STARTED, ItemStarted(0, "message", "m"), ItemDone(0, item), TurnCompleted("stop")]
+    [cited] = whole(*events).choices[0].message.annotations or []
+    assert cited.url_citation.model_dump() == {name: citation[name] for name in citation if name != "type"}
+    [streamed] = [d["annotations"] for d in deltas(stream(make_turn(), events)) if "annotations" in d]
+    assert streamed == [cited.model_dump()]
 
 
 def test_an_empty_completion_is_empty_text() -> None:
