@@ -160,6 +160,10 @@ class Keys:
         """The workers that share exactly these accounts."""
         return self._key(f"accounts:{_hash_parts(*sorted(account_ids))}")
 
+    def cooldown(self, upstream: str, credential: str, model: str) -> bytes:
+        """Of a credential, or of one model with it."""
+        return self._key(f"cooldown:{_hash_parts(upstream, credential, model)}")
+
     def reply(self, request_id: str) -> bytes:
         return self._key(f"reply:{request_id}")
 
@@ -325,6 +329,14 @@ CATALOGUE: tuple[KeySpec, ...] = (
         "workers that may use these accounts, every second",
         "the same",
         "members end 10 s after the last renewal",
+    ),
+    KeySpec(
+        "cooldown",
+        "<prefix>:v1:cooldown:<h upstream, credential, model>",
+        "string",
+        "the gateway that met a limit",
+        "gateways, every second",
+        "the rest that is due",
     ),
     KeySpec("reply", "<prefix>:v1:reply:<request>", "string", "workers", "the gateway that asked", "60 s"),
     KeySpec("stat", "<prefix>:v1:stats:<name>", "string", "gateways", "gateways", "none"),
