@@ -22,6 +22,8 @@ from gateway.protocols.http import EdgeLimits, Engine
 from gateway.protocols.messages.routes import MESSAGES, messages_routes
 from gateway.protocols.middleware import HideQueryKey, RequestContext
 from gateway.protocols.models import ModelCatalog, model_routes
+from gateway.protocols.responses.encode import OnEof
+from gateway.protocols.responses.routes import responses_routes
 from gateway.protocols.root import root_routes
 from gateway.turn.events import ErrorInfo
 
@@ -48,6 +50,9 @@ class Deps(Protocol):
     def limits(self) -> EdgeLimits: ...
 
     @property
+    def responses_on_eof(self) -> OnEof: ...
+
+    @property
     def admin(self) -> AdminPorts: ...
 
     def draining(self) -> bool:
@@ -64,8 +69,9 @@ def build_app(deps: Deps) -> ASGIApp:
     routes = [
         *root_routes(CHAT),
         *chat_routes(edge),
+        *responses_routes(edge, on_eof=deps.responses_on_eof),
         *messages_routes(edge),
-        *model_routes(edge, deps.catalog, openai=CHAT, anthropic=CHAT),
+        *model_routes(edge, deps.catalog, openai=CHAT, anthropic=MESSAGES),
         *admin_routes(deps.admin),
     ]
     # A path is what it is: no redirects to the same path with another slash.

@@ -33,6 +33,7 @@ from gateway.kernel.errors import StoreError
 from gateway.kernel.ids import ReplicaId
 from gateway.protocols.http import EdgeLimits
 from gateway.protocols.models import DEFAULT_CONTEXT_WINDOW, ModelEntry
+from gateway.protocols.responses.encode import OnEof
 from gateway.sessions.policy import SessionPolicy
 from gateway.sessions.store import SessionCache, SessionLimits
 from gateway.sessions.store_memory import MemorySessionCache
@@ -65,6 +66,7 @@ class AppDeps(msgspec.Struct, frozen=True, kw_only=True):
     catalog: "Models"
     clock: Clock
     limits: EdgeLimits
+    responses_on_eof: OnEof
     admin: AdminPorts
     drain: Drain
     tracing: Tracing
@@ -165,6 +167,7 @@ async def open_deps(
             catalog=models,
             clock=clock,
             limits=_edge_limits(settings),
+            responses_on_eof=settings.responses.on_upstream_eof,
             admin=AdminPorts(
                 replica_id=replica,
                 tiers=tiers,

@@ -39,6 +39,7 @@ OUR_PREFIXES = (
     "LINGMA_",
     "METRICS_",
     "REPLAY_",
+    "RESPONSES_",
     "SESSION_",
     "TOOL_",
     "TURN_",
@@ -305,6 +306,19 @@ class TurnSettings(Section):
     )
 
 
+class ResponsesSettings(Section):
+    """What clients of the Responses API are told."""
+
+    on_upstream_eof: Annotated[Literal["failed", "incomplete", "completed"], BeforeValidator(_lower)] = (
+        setting(
+            "RESPONSES_ON_UPSTREAM_EOF",
+            "failed",
+            "How a stream ends whose upstream ended early. failed: response.failed, which clients repeat; "
+            "incomplete: response.incomplete; completed: response.completed with what was said.",
+        )
+    )
+
+
 class StoreSettings(Section):
     """Where state lives."""
 
@@ -334,6 +348,7 @@ class GatewaySettings(Section):
     sessions: SessionSettings = SessionSettings()
     tools: ToolSettings = ToolSettings()
     turns: TurnSettings = TurnSettings()
+    responses: ResponsesSettings = ResponsesSettings()
     store: StoreSettings = StoreSettings()
 
     def require_shared_store(self) -> None:

@@ -121,6 +121,7 @@ class FakeDeps:
         self.catalog = catalog or FakeCatalog()
         self.clock = FakeClock()
         self.limits = limits or EdgeLimits()
+        self.responses_on_eof: Any = "failed"
         self.is_draining = False
         nothing: Any = None
         self.admin = AdminPorts("r-1", self.tiers, *[nothing] * (len(AdminPorts._fields) - 2))

@@ -5,7 +5,7 @@ from gateway.turn.items import MediaPart, Part, RefusalPart, TextPart
 from gateway.turn.losses import Loss
 from gateway.wire.chat import ContentPart, ImageUrl
 
-_TEXT_TYPES = frozenset({"text", "input_text", "output_text"})
+_TEXT_TYPES = frozenset({"text", "input_text", "output_text", "summary_text", "reasoning_text"})
 
 
 def read_parts(content: str | list[ContentPart] | None, path: str, losses: list[Loss]) -> tuple[Part, ...]:
@@ -32,7 +32,7 @@ def _read_part(part: ContentPart, path: str) -> Part | None:
     match part.type:
         case "refusal":
             return RefusalPart(part.refusal or part.text or "")
-        case "image_url" | "input_image":
+        case "image_url" | "input_image" | "computer_screenshot":
             return _image(part)
         case "video_url":
             return MediaPart(kind="video", url=_url(part.video_url))

@@ -1,0 +1,1 @@
+"""OpenAI Responses, spoken to clients."""

@@ -1,0 +1,197 @@
+"""A Responses body to a Turn. Pure: ids, times and the key's facts are handed in.
+
+Called by protocols/endpoint.py. What the API can say and a turn cannot is recorded as a loss; what would
+change the meaning of the whole request (a former response, a prompt kept elsewhere, work in the background)
+is refused by its field's name. Codex is known by its name in one of several headers, and sends the id of its
+thread in as many places: whichever of them arrives gives the same affinity.
+"""
+
+from collections.abc import Iterator
+from typing import cast
+
+from gateway.kernel.errors import InvalidRequest
+from gateway.kernel.json import JsonError, JsonObject, loads
+from gateway.protocols.bodies import TurnContext, check, load_object, missing
+from gateway.protocols.responses.items import read_input
+from gateway.protocols.responses.objects import ENCRYPTED_REASONING
+from gateway.protocols.responses.response import CODEX
+from gateway.protocols.responses.tools import merged, read_choice, read_tools
+from gateway.turn.items import Item, Message, TextPart, ToolCall, ToolResult
+from gateway.turn.losses import Loss
+from gateway.turn.request import OutputFormat, RawRequest, ReasoningRequest, Sampling, Turn
+from gateway.wire.responses import ResponsesRequest
+
+_THREAD_HEADERS = ("thread-id", "thread_id", "session-id", "session_id", "x-client-request-id")
+_METADATA_HEADER = "x-codex-turn-metadata"
+
+_HARMLESS_TIERS = (None, "auto", "default")
+
+
+def parse_responses(body: bytes, context: TurnContext) -> Turn:
+    """Raises InvalidRequest naming the field at fault."""
+    raw = load_object(body)
+    request = check(ResponsesRequest, raw)
+    if not request.model.strip():
+        raise InvalidRequest("'model' must not be empty", param="model")
+    _refuse(request)
+    if request.input is None:
+        raise missing("input")
+    given = read_input(request.input)
+    items = _with_instructions(request, given.items)
+    if not items:
+        raise InvalidRequest("'input' must not be empty", param="input")
+    losses = [*given.losses]
+    tools = merged([*read_tools(request.tools or (), "tools"), *given.tools])
+    choice = read_choice(request.tool_choice, tools, losses)
+    fields = context.fields()
+    fields["client"] = client_of(context)
+    return Turn(
+        **fields,
+        model=request.model,
+        items=items,
+        raw=RawRequest(dialect="responses", body=raw),
+        stream=bool(request.stream),
+        tools=tools,
+        tool_choice=choice,
+        tools_mentioned=_mentions_tools(request, items, bool(tools)),
+        parallel_tool_calls=request.parallel_tool_calls,
+        sampling=_sampling(request),
+        reasoning=_reasoning(request),
+        output_format=_output_format(request),
+        user=_affinity(request, context, fields["client"]),
+        losses=(*losses, *_request_losses(request)),
+    )
+
+
+def _refuse(request: ResponsesRequest) -> None:
+    """What cannot be left out without answering another question."""
+    if request.previous_response_id:
+        raise InvalidRequest(
+            f"Response '{request.previous_response_id[:80]}' was not found: this gateway does not store "
+            "responses yet; please send the whole conversation as 'input'",
+            param="previous_response_id",
+            code="previous_response_not_found",
+        )
+    if request.conversation:
+        raise InvalidRequest(
+            "Conversations are not stored by this gateway yet; please send the whole conversation as 'input'",
+            param="conversation",
+            code="unsupported_parameter",
+        )
+    if request.background:
+        raise InvalidRequest(
+            "This gateway does not run responses in the background yet",
+            param="background",
+            code="unsupported_parameter",
+        )
+    if request.prompt is not None:
+        raise InvalidRequest(
+            "Prompt templates are kept by OpenAI; please send the prompt itself as 'input'",
+            param="prompt",
+            code="unsupported_parameter",
+        )
+
+
+def _with_instructions(request: ResponsesRequest, items: tuple[Item, ...]) -> tuple[Item, ...]:
+    if not request.instructions:
+        return items
+    return (Message(role="system", parts=(TextPart(request.instructions),)), *items)
+
+
+def _mentions_tools(request: ResponsesRequest, items: tuple[Item, ...], offered: bool) -> bool:
+    if offered or request.tool_choice is not None:
+        return True
+    return any(isinstance(item, ToolCall | ToolResult) for item in items)
+
+
+# -- who asks ---------------------------------------------------------------------------------------------
+
+
+def client_of(context: TurnContext) -> str:
+    """The client program; Codex also where it runs inside a program of another name."""
+    if context.client.startswith(CODEX):
+        return context.client
+    originator = context.headers.get("originator", "").split("/", 1)[0].strip()[:64].lower()
+    if originator.startswith(CODEX):
+        return originator
+    if any(name.startswith("x-codex-") for name in context.headers):
+        return CODEX
+    return context.client
+
+
+def _affinity(request: ResponsesRequest, context: TurnContext, client: str) -> str | None:
+    given = request.user or request.prompt_cache_key or request.safety_identifier or None
+    if not client.startswith(CODEX) or request.user:
+        return given
+    headers = (context.headers.get(name) for name in _THREAD_HEADERS)
+    return next(filter(None, headers), None) or given or _thread_of(context.headers.get(_METADATA_HEADER, ""))
+
+
+def _thread_of(metadata: str) -> str | None:
+    """The thread's id in the JSON header, which proxies that drop the others let pass."""
+    try:
+        value = loads(metadata)
+    except JsonError:
+        return None
+    if not isinstance(value, dict):
+        return None
+    named = (value.get(name) for name in ("thread_id", "session_id"))
+    return next((name for name in named if isinstance(name, str) and name), None)
+
+
+# -- settings of the turn ---------------------------------------------------------------------------------
+
+
+def _sampling(request: ResponsesRequest) -> Sampling:
+    limit = request.max_output_tokens
+    if limit is not None and limit < 1:
+        raise InvalidRequest(
+            "'max_output_tokens' must be at least 1", param="max_output_tokens", code="invalid_value"
+        )
+    return Sampling(
+        temperature=request.temperature,
+        top_p=request.top_p,
+        max_output_tokens=limit,
+        presence_penalty=request.presence_penalty,
+        frequency_penalty=request.frequency_penalty,
+    )
+
+
+def _reasoning(request: ResponsesRequest) -> ReasoningRequest | None:
+    wanted = request.reasoning
+    if wanted is None:
+        return None
+    return ReasoningRequest(effort=wanted.effort, summary=wanted.summary or wanted.generate_summary)
+
+
+def _output_format(request: ResponsesRequest) -> OutputFormat | None:
+    wanted = request.text.format if request.text else None
+    if wanted is None:
+        return None
+    if wanted.type != "json_schema":
+        return OutputFormat(kind=wanted.type)
+    if wanted.schema_ is None:
+        raise missing("text.format.schema")
+    return OutputFormat(
+        kind="json_schema",
+        name=wanted.name,
+        schema=cast(JsonObject, wanted.schema_),
+        strict=wanted.strict,
+    )
+
+
+def _request_losses(request: ResponsesRequest) -> Iterator[Loss]:
+    if request.store:
+        yield Loss("store", "not-stored")
+    if request.truncation == "auto":
+        yield Loss("truncation", "unsupported")
+    if request.service_tier not in _HARMLESS_TIERS:
+        yield Loss("service_tier", "unsupported")
+    if request.text is not None and request.text.verbosity not in (None, "medium"):
+        yield Loss("text.verbosity", "unsupported")
+    for name in ("top_logprobs", "max_tool_calls"):
+        if getattr(request, name):
+            yield Loss(name, "unsupported")
+    for index, wanted in enumerate(request.include or ()):
+        if wanted != ENCRYPTED_REASONING:
+            yield Loss(f"include.{index}", "unsupported")
