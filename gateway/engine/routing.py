@@ -1,15 +1,16 @@
 """From the model name a client wrote to the upstreams that may serve it.
 
-Order: exact key, key without regard to case, display name folded, alias, then the fallback. An alias may name
-anything that the steps before it would find.
+Order: a configured route, a model that an HTTP upstream offers, `upstream/model`; the same for the alias of
+the name; then Lingma: exact key, key without regard to case, display name folded, alias; then the fallback.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
 import msgspec
 
-from gateway.kernel.errors import ModelNotFound
+from gateway.kernel.errors import ModelNotFound, UpstreamUnavailable
+from gateway.kernel.spread import score
 from gateway.turn.losses import Loss
 from gateway.turn.ports import Executor
 from gateway.turn.request import Turn
@@ -39,6 +40,8 @@ class Candidate(msgspec.Struct, frozen=True):
     executor: Executor
     model: str
     """The upstream's name for it."""
+    account: str = ""
+    """The credential, where the upstream has several."""
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -100,28 +103,66 @@ def _default_of(models: Sequence[KnownModel], default: str) -> str:
     return next((model.key for model in models if model.in_chat), models[0].key)
 
 
+class Upstream(Protocol):
+    """An upstream with credentials of its own, as routing sees it."""
+
+    name: str
+    executor: Executor
+
+    def models(self) -> Sequence[KnownModel]: ...
+
+    def accounts(self, model: str, affinity: str) -> Sequence[str]:
+        """Credentials that may be asked now, the conversation's own first."""
+        ...
+
+    def rest_s(self, model: str) -> float:
+        """How long until one of them may be asked again, when none may now."""
+        ...
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """One way to serve a public model name."""
+
+    upstream: str
+    model: str
+    rank: int = 0
+    """The lowest is tried first."""
+    weight: float = 1.0
+    """Share of the conversations among those of one rank."""
+
+
 class Router:
-    """Routes of this deployment: today one upstream, Lingma."""
+    """Routes of this deployment: configured ones, then the models of HTTP upstreams, then Lingma."""
 
     def __init__(
         self,
-        executor: Executor,
+        lingma: Executor,
         source: ModelSource,
         *,
         aliases: Mapping[str, str],
         default_model: str,
         fallback: Literal["default", "strict"],
         own_names: frozenset[str],
+        upstreams: Sequence[Upstream] = (),
+        routes: Mapping[str, Sequence[Target]] | None = None,
+        affinity: Callable[[Turn], str] = lambda turn: "",
     ) -> None:
-        self._executor = executor
+        """`source` says what Lingma offers; `affinity` what turns of one conversation have in common."""
+        self._lingma = lingma
         self._source = source
         self._aliases = aliases
         self._default = default_model
         self._fallback = fallback
         self._own_names = own_names
+        self._upstreams = {upstream.name: upstream for upstream in upstreams}
+        self._routes = {name.lower(): tuple(targets) for name, targets in (routes or {}).items()}
+        self._affinity = affinity
 
     def route(self, turn: Turn) -> Route:
         """Ordered candidates. Raises ModelNotFound only when the fallback is strict."""
+        for name in (turn.model, self._alias(turn.model)):
+            if name is not None and (targets := self._targets(name)):
+                return Route(self._candidates(turn, targets))
         found = resolve(
             turn.model,
             self._source.models(),
@@ -129,7 +170,66 @@ class Router:
             default=self._default,
             own_names=self._own_names,
         )
-        if not found.mapped and self._fallback == "strict":
+        if found.mapped:
+            return Route((Candidate(self._lingma, found.key),))
+        if self._fallback == "strict":
             raise ModelNotFound(f"The model '{turn.model}' does not exist", param="model")
-        losses = () if found.mapped else (Loss("model", f"served-by-{found.key}"),)
-        return Route((Candidate(self._executor, found.key),), losses)
+        losses = (Loss("model", f"served-by-{found.key}"),)
+        if targets := self._targets(self._default):
+            return Route(self._candidates(turn, targets), (Loss("model", f"served-by-{self._default}"),))
+        return Route((Candidate(self._lingma, found.key),), losses)
+
+    def _alias(self, name: str) -> str | None:
+        return self._aliases.get(name) or self._aliases.get(name.lower())
+
+    def _targets(self, name: str) -> Sequence[Target]:
+        """The configured route of that name, else the upstreams that offer it, else `upstream/model`."""
+        if (targets := self._routes.get(name.lower())) is not None:
+            return targets
+        offering = [
+            Target(upstream=upstream.name, model=model.key)
+            for upstream in self._upstreams.values()
+            for model in upstream.models()
+            if model.key.lower() == name.lower()
+        ]
+        if offering:
+            return offering
+        first, slash, model = name.partition("/")
+        if slash and first in self._upstreams:
+            return (Target(upstream=first, model=model),)
+        return ()
+
+    def _candidates(self, turn: Turn, targets: Sequence[Target]) -> tuple[Candidate, ...]:
+        """Each target's credentials in turn. Raises UpstreamUnavailable when all of them rest."""
+        affinity = self._affinity(turn) or turn.id
+        candidates: list[Candidate] = []
+        rests: list[float] = []
+        for target in _in_order(targets, affinity):
+            upstream = self._upstreams.get(target.upstream)
+            if upstream is None:
+                candidates.append(Candidate(self._lingma, self._lingma_key(target.model)))
+                continue
+            accounts = upstream.accounts(target.model, affinity)
+            candidates += [Candidate(upstream.executor, target.model, account) for account in accounts]
+            if not accounts:
+                rests.append(upstream.rest_s(target.model))
+        if not candidates:
+            raise UpstreamUnavailable(
+                "Every upstream credential for this model is resting after errors; please try again",
+                retry_after_s=min(rests),
+            )
+        return tuple(candidates)
+
+    def _lingma_key(self, name: str) -> str:
+        models = self._source.models()
+        return resolve(name, models, aliases=self._aliases, default=self._default).key
+
+
+def _in_order(targets: Sequence[Target], affinity: str) -> list[Target]:
+    """By rank; within one, by weight and conversation."""
+
+    def place(numbered: tuple[int, Target]) -> tuple[int, float]:
+        number, target = numbered
+        return target.rank, -score(affinity, f"{number}:{target.upstream}:{target.model}", target.weight)
+
+    return [target for _, target in sorted(enumerate(targets), key=place)]

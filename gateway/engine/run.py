@@ -238,6 +238,7 @@ class TurnRun:
         self._call = Call(
             turn=self._turn,
             model=candidate.model,
+            account=candidate.account,
             attempt=plan.attempts,
             deadline_ms=self._turn.created_at_ms + timeout_ms,
             queue_until=queue_until,

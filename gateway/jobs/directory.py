@@ -6,7 +6,6 @@ by itself unless the worker takes it over.
 """
 
 import asyncio
-import hashlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +17,7 @@ from gateway.jobs.messages import InstanceRecord, WorkerRecord
 from gateway.kernel.aio import shielded
 from gateway.kernel.clock import Clock
 from gateway.kernel.errors import StoreError
+from gateway.kernel.spread import score
 from gateway.store.keys import Keys
 from gateway.store.kv import KVClient
 from gateway.store.leases import Leases
@@ -152,7 +152,7 @@ class Directory:
         if not suitable:
             return None
         if wish.affinity:
-            choice = max(suitable, key=lambda c: _weight(wish.affinity, c.full_name))
+            choice = max(suitable, key=lambda c: score(wish.affinity, c.full_name))
             if (placement := await self.reserve(choice, holder)) is not None:
                 return placement
             suitable = [c for c in suitable if c is not choice]
@@ -184,8 +184,3 @@ class Directory:
 
 def _offers(instance: InstanceRecord, model: str) -> bool:
     return not model or not instance.models or any(m.key == model for m in instance.models)
-
-
-def _weight(affinity: str, name: str) -> bytes:
-    """Rendezvous hashing: stable across replicas and restarts; who leaves moves only its own."""
-    return hashlib.blake2b(f"{affinity}\x1f{name}".encode(), digest_size=8).digest()

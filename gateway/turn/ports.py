@@ -54,6 +54,8 @@ class Call(msgspec.Struct, kw_only=True):
     turn: Turn
     model: str
     """The upstream's own name for the model."""
+    account: str = ""
+    """The credential to use, by its configured id; empty where the executor has no choice."""
     attempt: int
     """Counted from 1 over all candidates."""
     deadline_ms: int

@@ -1,6 +1,22 @@
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import pytest
 
-from gateway.engine.routing import KnownModel, Resolution, fold_name, resolve
+from gateway.engine.routing import (
+    Candidate,
+    KnownModel,
+    Resolution,
+    Route,
+    Router,
+    Target,
+    fold_name,
+    resolve,
+)
+from gateway.kernel.errors import ModelNotFound, UpstreamUnavailable
+from gateway.kernel.ids import TurnId
+from gateway.turn.request import RawRequest, Turn
 
 MODELS = [
     KnownModel(key="org_auto", display_name="Auto"),
@@ -59,3 +75,121 @@ def test_a_default_that_is_not_listed_gives_way_to_the_first_chat_model() -> Non
 
 def test_display_names_are_compared_without_case_and_joiners() -> None:
     assert fold_name("Kimi-K2.6") == fold_name("kimi_k2 .6")
+
+
+# -- routes over several upstreams ------------------------------------------------------------------------
+
+
+class Named:
+    """An executor of which only the name counts."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+class Pool:
+    def __init__(
+        self, name: str, *models: str, accounts: Sequence[str] = ("a", "b"), rest_s: float = 0
+    ) -> None:
+        self.name = name
+        self.executor: Any = Named(name)
+        self._models = [KnownModel(key=model) for model in models]
+        self._accounts = accounts
+        self._rest_s = rest_s
+
+    def models(self) -> Sequence[KnownModel]:
+        return self._models
+
+    def accounts(self, model: str, affinity: str) -> Sequence[str]:
+        return self._accounts
+
+    def rest_s(self, model: str) -> float:
+        return self._rest_s
+
+
+class Lingma:
+    def models(self) -> Sequence[KnownModel]:
+        return MODELS
+
+
+LINGMA: Any = Named("lingma")
+
+
+def routed(
+    model: str,
+    *pools: Pool,
+    routes: Mapping[str, Sequence[Target]] | None = None,
+    turn: str = "t",
+    **more: Any,
+) -> Route:
+    options: dict[str, Any] = {"aliases": {}, "default_model": "org_auto", "fallback": "default"} | more
+    router = Router(LINGMA, Lingma(), own_names=frozenset(), upstreams=pools, routes=routes, **options)
+    return router.route(
+        Turn(id=TurnId(turn), tenant="-", created_at_ms=0, model=model, items=(), raw=RawRequest("chat", {}))
+    )
+
+
+def told(route: Route) -> list[str]:
+    return [f"{c.executor.name}/{c.model}/{c.account}" for c in route.candidates]
+
+
+def test_a_model_of_an_upstream_is_tried_with_each_of_its_credentials() -> None:
+    pool = Pool("openai", "gpt-5.2")
+    assert told(routed("GPT-5.2", pool)) == ["openai/gpt-5.2/a", "openai/gpt-5.2/b"]
+    assert routed("gpt-5.2", pool).candidates[0] == Candidate(pool.executor, "gpt-5.2", "a")
+    assert told(routed("openai/anything", pool)) == ["openai/anything/a", "openai/anything/b"]
+
+
+def test_upstreams_that_offer_the_same_model_follow_each_other() -> None:
+    first, second = Pool("one", "gpt", accounts=["x"]), Pool("two", "gpt", accounts=["y"])
+    assert sorted(told(routed("gpt", first, second))) == ["one/gpt/x", "two/gpt/y"]
+
+
+def test_a_route_is_tried_by_rank_and_may_end_at_lingma() -> None:
+    pools = [Pool("one", accounts=["x"]), Pool("two", accounts=["y"])]
+    targets = [
+        Target(upstream="lingma", model="Kimi-K2.6", rank=2),
+        Target(upstream="two", model="gem", rank=1),
+        Target(upstream="one", model="gpt"),
+    ]
+    assert told(routed("best", *pools, routes={"Best": targets})) == [
+        "one/gpt/x",
+        "two/gem/y",
+        "lingma/kmodel/",
+    ]
+
+
+def test_conversations_are_spread_by_weight_and_stay() -> None:
+    pools = [Pool("one", accounts=["x"]), Pool("two", accounts=["y"])]
+    routes = {"best": [Target(upstream="one", model="m"), Target(upstream="two", model="m", weight=3)]}
+    firsts = [told(routed("best", *pools, routes=routes, turn=f"t{n}"))[0] for n in range(400)]
+    assert 60 < Counter(firsts)["one/m/x"] < 140
+    stay = {
+        told(routed("best", *pools, routes=routes, turn=f"t{n}", affinity=lambda turn: "same"))[0]
+        for n in range(20)
+    }
+    assert len(stay) == 1
+
+
+def test_an_upstream_without_a_credential_to_ask_is_passed_over() -> None:
+    resting, able = Pool("one", "gpt", accounts=[], rest_s=30), Pool("two", "gpt", accounts=["y"])
+    assert told(routed("gpt", resting, able)) == ["two/gpt/y"]
+    with pytest.raises(UpstreamUnavailable) as caught:
+        routed("gpt", resting, Pool("two", "gpt", accounts=[], rest_s=12))
+    assert caught.value.retry_after_s == 12
+
+
+def test_aliases_and_the_default_may_name_what_upstreams_serve() -> None:
+    pool = Pool("openai", "gpt-5.2", accounts=["a"])
+    assert told(routed("sonnet", pool, aliases={"sonnet": "gpt-5.2"})) == ["openai/gpt-5.2/a"]
+    fallen = routed("unheard-of", pool, default_model="gpt-5.2")
+    assert told(fallen) == ["openai/gpt-5.2/a"]
+    assert [str(loss) for loss in fallen.losses] == ["model:served-by-gpt-5.2"]
+
+
+def test_lingma_serves_the_rest_and_strictness_refuses_it() -> None:
+    pool = Pool("openai", "gpt-5.2")
+    assert told(routed("Kimi-K2.6", pool)) == ["lingma/kmodel/"]
+    assert told(routed("unheard-of", pool)) == ["lingma/org_auto/"]
+    with pytest.raises(ModelNotFound):
+        routed("unheard-of", pool, fallback="strict")

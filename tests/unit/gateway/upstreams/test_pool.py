@@ -1,0 +1,61 @@
+from typing import Any
+
+import pytest
+
+from gateway.kernel.clock import FakeClock
+from gateway.store.keys import Keys
+from gateway.store.kv_memory import MemoryKV
+from gateway.store.kv_modes import Availability, BestEffortKV, RequiredKV
+from gateway.upstreams.config import UpstreamConfig
+from gateway.upstreams.cooldowns import Account, Cooldowns
+from gateway.upstreams.pool import HttpUpstream, accounts_of, credentials_of
+
+CONFIG = UpstreamConfig.model_validate(
+    {
+        "name": "openai",
+        "kind": "codex",
+        "base_url": "http://127.0.0.1:1",
+        "credentials": [{"id": "a", "api_key": "ka"}, {"id": "b", "api_key_env": "KB"}],
+        "models": [{"id": "gpt", "name": "GPT", "context_window": 1000}, "mini"],
+    }
+)
+EXECUTOR: Any = object()
+
+
+def upstream() -> tuple[HttpUpstream, Cooldowns]:
+    clock = FakeClock()
+    kv = BestEffortKV(RequiredKV(Availability(MemoryKV(clock))))
+    cooldowns = Cooldowns(kv, Keys(), clock, accounts_of([CONFIG]))
+    return HttpUpstream(CONFIG, EXECUTOR, cooldowns), cooldowns
+
+
+def test_it_offers_what_is_configured() -> None:
+    pool, _ = upstream()
+    gpt, mini = pool.models()
+    assert (gpt.key, gpt.display_name, gpt.max_input_tokens, gpt.vision) == ("gpt", "GPT", 1000, True)
+    assert (mini.key, mini.max_input_tokens) == ("mini", 0)
+    assert pool.executor is EXECUTOR
+
+
+async def test_a_conversation_keeps_its_credential_until_that_rests() -> None:
+    pool, cooldowns = upstream()
+    first, second = pool.accounts("gpt", "conversation")
+    assert pool.accounts("gpt", "conversation") == [first, second]
+    assert {pool.accounts("gpt", f"c{n}")[0] for n in range(50)} == {"a", "b"}
+    await cooldowns.cool(Account("openai", first, "gpt"), 30, "model_unsupported")
+    assert pool.accounts("gpt", "conversation") == [second]
+    assert pool.accounts("mini", "conversation") == [first, second]
+    await cooldowns.cool(Account("openai", second), 20, "rate_limited")
+    assert pool.accounts("gpt", "conversation") == []
+    assert pool.rest_s("gpt") == pytest.approx(20)
+
+
+def test_everything_that_may_cool_is_known_beforehand() -> None:
+    assert set(accounts_of([CONFIG])) == {
+        Account("openai", credential, model) for credential in ("a", "b") for model in ("", "gpt", "mini")
+    }
+
+
+def test_credentials_are_found_by_their_id() -> None:
+    credentials = credentials_of(CONFIG, {"KB": "kb"})
+    assert credentials["b"].headers(default="bearer") == {"Authorization": "Bearer kb"}
