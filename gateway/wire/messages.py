@@ -8,18 +8,10 @@ Source: Anthropic's API reference and the types of its official Python SDK.
 
 from typing import Annotated, Literal, NotRequired, TypedDict
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from gateway.kernel.json import JsonObject
-
-
-def _whole_number(value: object) -> object:
-    """JSON has one kind of number: 5.0 is 5."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-Int = Annotated[int, BeforeValidator(_whole_number)]
-Object = dict[str, object]
+from gateway.wire.chat import FunctionDef, Int, Named, Object
 
 
 class _Wire(BaseModel):
@@ -170,17 +162,6 @@ class MessageIn(_Wire):
 # -- settings ---------------------------------------------------------------------------------------------
 
 
-class Named(_Wire):
-    name: str
-
-
-class FunctionDef(_Wire):
-    name: str
-    description: str | None = None
-    parameters: Object | None = None
-    strict: bool | None = None
-
-
 class ToolDef(_Wire):
     """A client's tool, one of Anthropic's own (told by `type`), or a function in OpenAI's form."""
 
@@ -293,6 +274,7 @@ class ToolResultOut(TypedDict):
 
 
 BlockOut = TextOut | ThinkingOut | RedactedThinkingOut | ToolUseOut | ToolResultOut
+"""The blocks that are made here. Others come from an upstream that speaks Messages and pass as they are."""
 
 StopReason = Literal["end_turn", "max_tokens", "tool_use", "pause_turn", "refusal"]
 
@@ -322,7 +304,7 @@ class MessageHead(TypedDict):
 
 
 class MessageOut(MessageHead):
-    content: list[BlockOut]
+    content: list[BlockOut | JsonObject]
     stop_reason: StopReason | None
     stop_sequence: None
     usage: UsageOut
@@ -364,7 +346,7 @@ DeltaOut = TextDeltaOut | CitationsDeltaOut | ThinkingDeltaOut | SignatureDeltaO
 class ContentBlockStart(TypedDict):
     type: Literal["content_block_start"]
     index: int
-    content_block: BlockOut
+    content_block: BlockOut | JsonObject
 
 
 class ContentBlockDelta(TypedDict):

@@ -5,14 +5,17 @@ Called by encode.py, for the parts of a stream that are said whole, and for answ
 Thinking is shown to clients that asked for it (`thinking` given and not disabled) and to nobody else, as
 Anthropic's API does it: most programs take the first block for the answer's text. With `display: omitted` its
 text is left out and a signature is still given. Reasoning without a signature has an empty one, because the
-types of the SDKs demand the field; a signature without text is a redacted block.
+types of the SDKs demand the field; a signature without text is a redacted block. Of a summary and a full text
+the summary is shown: it is what a stream says first.
 """
 
 from collections.abc import Iterator
 from typing import assert_never
 
+from pydantic_core import from_json, to_json
+
 from gateway.kernel.ids import derived_hex
-from gateway.kernel.json import JsonError, JsonObject, loads
+from gateway.kernel.json import Json, JsonError, JsonObject, loads
 from gateway.turn.estimate import input_tokens
 from gateway.turn.events import Finish
 from gateway.turn.fold import TurnResult
@@ -105,13 +108,11 @@ def usage_out(turn: Turn, usage: Usage | None) -> UsageOut:
 # -- blocks -----------------------------------------------------------------------------------------------
 
 
-def item_blocks(turn: Turn, item: Item) -> Iterator[BlockOut]:
+def item_blocks(turn: Turn, item: Item) -> Iterator[BlockOut | JsonObject]:
     """The blocks that an item is said with; none for one that Messages has no word for."""
     match item:
         case Message():
-            for part in item.parts:
-                if (block := _part_block(part)) is not None:
-                    yield block
+            yield from message_blocks(item)
         case Reasoning():
             if (thought := reasoning_block(turn, item, item.signature)) is not None:
                 yield thought
@@ -119,10 +120,19 @@ def item_blocks(turn: Turn, item: Item) -> Iterator[BlockOut]:
             yield tool_use_block(item)
             if item.result is not None:
                 yield tool_result_block(item.call_id, item.result)
-        case OpaqueItem() | ToolResult():
+        case OpaqueItem():
+            if item.dialect == "messages":
+                yield {**item.payload, "type": item.type}
+        case ToolResult():
             pass
         case _:
             assert_never(item)
+
+
+def message_blocks(message: Message) -> Iterator[TextOut]:
+    for part in message.parts:
+        if (block := _part_block(part)) is not None:
+            yield block
 
 
 def is_refusal(item: Item) -> bool:
@@ -174,10 +184,10 @@ def shows_thoughts(turn: Turn) -> bool:
 def reasoning_block(
     turn: Turn, item: Reasoning, signature: str | None
 ) -> ThinkingOut | RedactedThinkingOut | None:
-    """The full text where the upstream shows it, else the summary in paragraphs."""
+    """The summary in paragraphs, or else the full text."""
     if not shows_thinking(turn):
         return None
-    text = (item.text or "\n\n".join(item.summary)) if shows_thoughts(turn) else ""
+    text = ("\n\n".join(item.summary) or item.text) if shows_thoughts(turn) else ""
     if text:
         return {"type": "thinking", "thinking": text, "signature": signature or ""}
     return {"type": "redacted_thinking", "data": signature} if signature else None
@@ -192,13 +202,31 @@ def tool_result_block(call_id: str, result: str) -> ToolResultOut:
 
 
 def call_input(call: ToolCall) -> JsonObject:
-    """The arguments as the object that `input` has to be; what is none stands in its `input`."""
+    """The arguments as the object that `input` has to be; what is none stands in its `input`.
+
+    Of an object that was cut short only the whole members are left, which is how SDKs read such a stream.
+    """
     if call.kind == "custom":
         return {"input": call.arguments}
     if not call.arguments.strip():
         return {}
-    try:
-        value = loads(call.arguments)
-    except JsonError:
-        value = call.arguments
+    value = _whole_members(call.arguments)
     return value if isinstance(value, dict) else {"input": value}
+
+
+def _whole_members(text: str) -> Json:
+    try:
+        return loads(text)
+    except JsonError:
+        pass
+    try:
+        # Through bytes again, because our JSON knows no numbers beyond 64 bits.
+        return loads(to_json(from_json(text, allow_partial=True)))
+    except ValueError:
+        return text
+
+
+def citations_of(message: Message) -> list[Citation]:
+    """All that its texts carry and Messages can say."""
+    payloads = [p for part in message.parts if isinstance(part, TextPart) for p in part.annotations]
+    return [citation for payload in payloads if (citation := citation_out(payload)) is not None]

@@ -12,13 +12,14 @@ of a resumable turn carry `id:` lines, numbered from 1; `ping` is the keep-alive
 from collections.abc import Sequence
 from typing import Literal, assert_never
 
-from gateway.kernel.json import dumps
+from gateway.kernel.json import JsonObject, dumps
 from gateway.protocols.answers import cancelled_error
 from gateway.protocols.messages.blocks import (
     call_input,
     citation_out,
+    citations_of,
     is_refusal,
-    item_blocks,
+    message_blocks,
     message_head,
     reasoning_block,
     shows_thoughts,
@@ -97,8 +98,11 @@ class MessagesEncoder:
         """How a delta of the open text begins."""
         self._said = False
         """The open item has said something; otherwise its ItemDone says it whole."""
+        self._annotated = False
         self._channel: str | None = None
         self._signature = ""
+        self._unsaid = ""
+        """Arguments of the open call that may turn out to be no JSON object."""
         self._runnable = False
         """There is a call that the client is to run."""
         self._refused = False
@@ -208,7 +212,7 @@ class MessagesEncoder:
 
     # -- blocks -------------------------------------------------------------------------------------------
 
-    def _start(self, block: BlockOut, out: list[bytes]) -> None:
+    def _start(self, block: BlockOut | JsonObject, out: list[bytes]) -> None:
         self._stop(out)
         self._index += 1
         _emit({"type": "content_block_start", "index": self._index, "content_block": block}, out)
@@ -266,6 +270,7 @@ class MessagesEncoder:
         self._text_head = _TEXT_HEAD % self._index
 
     def _annotate(self, event: AnnotationAdded, out: list[bytes]) -> None:
+        self._annotated = True
         citation = citation_out(event.payload)
         if citation is None:
             self._lose("annotation")
@@ -289,13 +294,21 @@ class MessagesEncoder:
         self._delta({"type": "thinking_delta", "thinking": text}, out)
 
     def _arguments(self, fragment: str, out: list[bytes]) -> None:
-        if fragment and self._open == "tool_use":  # a call without a name yet is said whole at its end
+        """Said at the end of the item: a call without a name yet, and arguments that are no JSON object."""
+        if self._open != "tool_use":
+            return
+        if not self._said:
+            self._unsaid += fragment
+            if not self._unsaid.lstrip().startswith("{"):
+                return
+            fragment = self._unsaid
+        if fragment:
             self._delta({"type": "input_json_delta", "partial_json": fragment}, out)
 
     def _start_item(self, event: ItemStarted, out: list[bytes]) -> None:
-        self._said = False
+        self._said = self._annotated = False
         self._channel = None
-        self._signature = ""
+        self._signature = self._unsaid = ""
         if event.kind == "tool_call" and event.name is not None:
             call_id = event.call_id or event.item_id
             self._start({"type": "tool_use", "id": call_id, "name": event.name, "input": {}}, out)
@@ -305,24 +318,27 @@ class MessagesEncoder:
         item = event.item
         match item:
             case Message():
-                self._refused = self._refused or is_refusal(item)
-                if not self._said:
-                    self._whole_item(item, out)
+                self._end_message(item, out)
             case Reasoning():
                 self._end_reasoning(item, out)
             case ToolCall():
                 self._end_call(item, out)
             case OpaqueItem():
-                self._lose(item.type)
+                self._end_opaque(item, out)
             case ToolResult():
                 pass
             case _:
                 assert_never(item)
         self._stop(out)
 
-    def _whole_item(self, item: Message, out: list[bytes]) -> None:
-        for block in item_blocks(self._turn, item):
-            self._whole(block, out)
+    def _end_message(self, message: Message, out: list[bytes]) -> None:
+        self._refused = self._refused or is_refusal(message)
+        if not self._said:
+            for block in message_blocks(message):
+                self._whole(block, out)
+        elif not self._annotated and self._open == "text":
+            for citation in citations_of(message):
+                self._delta({"type": "citations_delta", "citation": citation}, out)
 
     def _end_reasoning(self, item: Reasoning, out: list[bytes]) -> None:
         signature = item.signature or self._signature
@@ -330,6 +346,13 @@ class MessagesEncoder:
             self._sign(signature, out)
         elif (block := reasoning_block(self._turn, item, signature)) is not None:
             self._whole(block, out)
+
+    def _end_opaque(self, item: OpaqueItem, out: list[bytes]) -> None:
+        if item.dialect != "messages":
+            self._lose(item.type)
+            return
+        self._start({**item.payload, "type": item.type}, out)
+        _emit({"type": "content_block_stop", "index": self._index}, out)
 
     def _end_call(self, call: ToolCall, out: list[bytes]) -> None:
         if self._open != "tool_use":
