@@ -10,8 +10,6 @@ from typing import Annotated, Literal, NotRequired, TypedDict
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from gateway.kernel.json import JsonObject
-
 
 def _whole_number(value: object) -> object:
     """JSON has one kind of number: 5.0 is 5."""
@@ -214,12 +212,24 @@ class ToolCallOut(TypedDict):
     custom: NotRequired[CallCustomOut]
 
 
+class UrlCitationOut(TypedDict):
+    start_index: int
+    end_index: int
+    title: str
+    url: str
+
+
+class AnnotationOut(TypedDict):
+    type: Literal["url_citation"]
+    url_citation: UrlCitationOut
+
+
 class MessageOut(TypedDict):
     role: Literal["assistant"]
     content: str | None
     refusal: str | None
     reasoning_content: NotRequired[str]
-    annotations: NotRequired[list[JsonObject]]
+    annotations: NotRequired[list[AnnotationOut]]
     tool_calls: NotRequired[list[ToolCallOut]]
     function_call: NotRequired[CallFunctionOut]
 

@@ -1,25 +1,36 @@
-"""Frames to the bytes of a Chat Completions stream, and a folded turn to a completion. Pure.
+"""Frames to the bytes of a Chat Completions stream. Pure.
 
-Order of a stream: a chunk with the role, chunks of content, reasoning and tool calls, a chunk with the finish
-reason, a usage chunk without choices when asked for, `[DONE]`. A turn that failed or was cancelled ends with
-`data: {"error": {...}}` and nothing after it: OpenAI's SDKs raise APIError on it, and a `[DONE]` behind it
-would look like success to clients that skip what they do not know.
+Order of a stream: a chunk with the role, chunks of content, reasoning and tool calls, one chunk with all
+citations (the SDK cannot add up several), a chunk with the finish reason, a usage chunk without choices when
+asked for, `[DONE]`. A turn that failed or was cancelled ends with `data: {"error": {...}}` and nothing after
+it: OpenAI's SDKs raise APIError on it, and a `[DONE]` behind it would look like success to clients that skip
+what they do not know.
 
 The events of a resumable turn carry `id:` lines, numbered from 1. Nobody else's do, because simple clients
 take the first line of an event for its data. Keep-alives are comments and are never numbered.
 """
 
-from collections.abc import Sequence
-from typing import Literal, assert_never
+from collections.abc import Mapping, Sequence
+from typing import assert_never
 
-from gateway.kernel.ids import derived_hex
 from gateway.kernel.json import JsonObject, dumps
 from gateway.protocols.answers import cancelled_error
+from gateway.protocols.chat.answer import (
+    NO_ARGUMENTS,
+    Citations,
+    custom_tools,
+    finish_reason,
+    head,
+    reasoning_of,
+    refusal_of,
+    speaks_functions,
+    text_of,
+    usage_out,
+)
 from gateway.protocols.openai.errors import envelope
 from gateway.turn.events import (
     AnnotationAdded,
     ErrorInfo,
-    Finish,
     Heartbeat,
     ItemDone,
     ItemStarted,
@@ -36,22 +47,18 @@ from gateway.turn.events import (
     TurnStarted,
     UsageReported,
 )
-from gateway.turn.fold import TurnResult
 from gateway.turn.frame import Frame
 from gateway.turn.items import (
     Message,
     OpaqueItem,
     Part,
     Reasoning,
-    RefusalPart,
-    TextPart,
     ToolCall,
     ToolResult,
 )
 from gateway.turn.losses import Loss
 from gateway.turn.request import Turn
 from gateway.turn.usage import Usage, merge
-from gateway.wire.chat import Completion, FinishReason, Head, MessageOut, ToolCallOut, UsageOut
 from gateway.wire.sse import CONTENT_TYPE, write_comment, write_event
 
 _KEEPALIVE = write_comment("keep-alive")
@@ -75,13 +82,13 @@ class ChatEncoder:
         self._losses = losses if losses is not None else []
         self._include_usage = include_usage
         self._functions = speaks_functions(turn)
-        self._custom_tools = {tool.name for tool in turn.tools if tool.kind == "custom"}
+        self._custom_tools = custom_tools(turn)
         self._numbered = turn.resumable
         self._number = 0
         self._starting_after = starting_after
 
-        head = dumps(_head(turn, "chat.completion.chunk"))[:-1]
-        self._chunk_head = b"data: " + head + b',"choices":'
+        begun = dumps(head(turn, "chat.completion.chunk"))[:-1]
+        self._chunk_head = b"data: " + begun + b',"choices":'
         self._delta_head = self._chunk_head + b'[{"index":0,"delta":'
         end = b',"usage":null}\n\n' if include_usage else b"}\n\n"
         self._delta_tail = b',"logprobs":null,"finish_reason":null}]' + end
@@ -92,13 +99,15 @@ class ChatEncoder:
         self._open: ItemStarted | None = None
         self._spoken = False
         """The open item has said something; otherwise its ItemDone says it whole."""
+        self._refused = False
+        """The same of the refusal in a message."""
         self._announced = False
-        self._annotated = False
         self._part = 0
         self._channel: str | None = None
         self._calls = 0
         self._runnable = False
         """There is a call that the client is to run."""
+        self._citations = Citations()
         self._usage: Usage | None = None
 
     def encode(self, burst: Sequence[Frame]) -> bytes:
@@ -136,9 +145,9 @@ class ChatEncoder:
             case ToolInputDelta():
                 self._arguments(event.json_fragment, out)
             case RefusalDelta():
-                self._delta({"refusal": event.text}, out)
+                self._refuse(event.text, out)
             case AnnotationAdded():
-                self._annotation(event.payload, out)
+                pass  # said again by the end of its item, with the text that it belongs to
             case TurnStarted():
                 out.append(self._chunk({"role": "assistant", "content": "", "refusal": None}))
             case ItemStarted():
@@ -164,7 +173,7 @@ class ChatEncoder:
 
     # -- chunks -------------------------------------------------------------------------------------------
 
-    def _chunk(self, delta: JsonObject) -> bytes:
+    def _chunk(self, delta: Mapping[str, object]) -> bytes:
         return self._delta_head + dumps(delta) + self._delta_tail
 
     def _delta(self, delta: JsonObject, out: list[bytes]) -> None:
@@ -172,23 +181,24 @@ class ChatEncoder:
         out.append(self._chunk(delta))
 
     def _reasoning(self, event: ReasoningDelta, out: list[bytes]) -> None:
-        """Parts become paragraphs. An item that says its summary and its full text is shown by the first."""
+        """Parts of a summary become paragraphs. Of an item with summary and full text, the first is shown."""
         if self._channel is None:
             self._channel, self._part = event.channel, event.part
         if event.channel != self._channel or not event.text:
             return
-        paragraph = "\n\n" if event.part > self._part and self._spoken else ""
+        next_part = event.channel == "summary" and event.part > self._part and self._spoken
+        paragraph = "\n\n" if next_part else ""
         self._part = event.part
         self._delta({"reasoning_content": paragraph + event.text}, out)
 
-    def _annotation(self, payload: JsonObject, out: list[bytes]) -> None:
-        self._annotated = True
-        if (citation := _url_citation(payload)) is None:
-            self._lose("annotation", "not-in-chat")
-        else:
-            out.append(self._chunk({"annotations": [citation]}))
+    def _refuse(self, text: str, out: list[bytes]) -> None:
+        if text:
+            self._refused = True
+            out.append(self._chunk({"refusal": text}))
 
     def _complete(self, event: TurnCompleted, out: list[bytes]) -> None:
+        if self._citations.found:
+            out.append(self._chunk({"annotations": self._citations.found}))
         finish = finish_reason(event.finish, runnable_calls=self._runnable, functions=self._functions)
         out.append(
             self._delta_head + b'{},"logprobs":null,"finish_reason":' + dumps(finish) + self._finish_tail
@@ -210,7 +220,7 @@ class ChatEncoder:
 
     def _start(self, event: ItemStarted, out: list[bytes]) -> None:
         self._open = event
-        self._spoken = self._announced = self._annotated = False
+        self._spoken = self._refused = self._announced = False
         self._channel = None
         if event.kind == "tool_call":
             self._calls += 1
@@ -250,15 +260,10 @@ class ChatEncoder:
             case Message():
                 self._end_message(event.item.parts, out)
             case Reasoning():
-                if not self._spoken and (text := reasoning_text(event.item)):
+                if not self._spoken and (text := reasoning_of(event.item)):
                     self._delta({"reasoning_content": text}, out)
             case ToolCall():
-                call = event.item
-                if not self._announced:
-                    self._announce(call.call_id, call.name, call.arguments, out)
-                elif not self._spoken:
-                    self._arguments(call.arguments, out)
-                self._runnable = self._runnable or call.result is None
+                self._end_call(event.item, out)
             case OpaqueItem():
                 self._lose(event.item.type, "not-in-chat")
             case ToolResult():
@@ -268,133 +273,20 @@ class ChatEncoder:
         self._open = None
 
     def _end_message(self, parts: Sequence[Part], out: list[bytes]) -> None:
-        if not self._spoken:
-            for field, said in (("content", _text(parts)), ("refusal", _refusal(parts))):
-                if said:
-                    self._delta({field: said}, out)
-        for payload in () if self._annotated else _annotations(parts):
-            self._annotation(payload, out)
+        if not self._spoken and (text := text_of(parts)):
+            self._delta({"content": text}, out)
+        if not self._refused:
+            self._refuse(refusal_of(parts), out)
+        self._citations.add(parts)
+        if self._citations.lost:
+            self._lose("annotation", "not-in-chat")
 
-
-# -- a whole answer ---------------------------------------------------------------------------------------
-
-
-def build_completion(turn: Turn, result: TurnResult) -> Completion:
-    """The answer to a request that did not stream; for a result that ended well."""
-    functions = speaks_functions(turn)
-    runnable = any(call.result is None for call in result.tool_calls)
-    parts = [part for item in result.items if isinstance(item, Message) for part in item.parts]
-    text = _text(parts)
-    message: MessageOut = {
-        "role": "assistant",
-        "content": text if text or not result.tool_calls else None,
-        "refusal": _refusal(parts) or None,
-    }
-    if reasoning := "".join(reasoning_text(item) for item in result.items if isinstance(item, Reasoning)):
-        message["reasoning_content"] = reasoning
-    if citations := [citation for payload in _annotations(parts) if (citation := _url_citation(payload))]:
-        message["annotations"] = citations
-    if result.tool_calls and functions:
-        first = result.tool_calls[0]
-        message["function_call"] = {"name": first.name, "arguments": first.arguments}
-    elif result.tool_calls:
-        message["tool_calls"] = [_call_out(call) for call in result.tool_calls]
-    finish = finish_reason(result.finish or "stop", runnable_calls=runnable, functions=functions)
-    return {
-        **_head(turn, "chat.completion"),
-        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": finish}],
-        "usage": usage_out(result.usage) if result.usage else None,
-    }
-
-
-# -- parts that streams and whole answers share -----------------------------------------------------------
-
-
-def wants_usage(turn: Turn) -> bool:
-    """Whether the client asked for a usage chunk at the end of its stream."""
-    options = turn.raw.body.get("stream_options")
-    return isinstance(options, dict) and options.get("include_usage") is True
-
-
-def speaks_functions(turn: Turn) -> bool:
-    """Whether the client knows only the functions that preceded tools, and reads its answer in their form."""
-    return bool(turn.raw.body.get("functions")) and not turn.raw.body.get("tools")
-
-
-def _head(turn: Turn, kind: Literal["chat.completion", "chat.completion.chunk"]) -> Head:
-    head: Head = {
-        "id": f"chatcmpl-{derived_hex(turn.id, 'chat')}",
-        "object": kind,
-        "created": turn.created_at_ms // 1000,
-        "model": turn.model,
-        "system_fingerprint": None,
-    }
-    if turn.raw.body.get("service_tier") is not None:
-        head["service_tier"] = "default"
-    return head
-
-
-def finish_reason(finish: Finish, *, runnable_calls: bool, functions: bool) -> FinishReason:
-    """A call that waits for the client makes the turn end with it, whatever the upstream called its end."""
-    match finish:
-        case "stop" | "tool_calls" | "paused":
-            if not runnable_calls and finish != "tool_calls":
-                return "stop"
-            return "function_call" if functions else "tool_calls"
-        case "length" | "content_filter":
-            return finish
-        case _:
-            assert_never(finish)
-
-
-def usage_out(usage: Usage) -> UsageOut:
-    out: UsageOut = {
-        "prompt_tokens": usage.input_tokens or 0,
-        "completion_tokens": usage.output_tokens or 0,
-        "total_tokens": usage.total_tokens or 0,
-    }
-    if usage.cached_tokens is not None:
-        out["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
-    if usage.reasoning_tokens is not None:
-        out["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
-    if usage.estimated:
-        out["estimated"] = True
-    return out
-
-
-def _call_out(call: ToolCall) -> ToolCallOut:
-    if call.kind == "custom":
-        return {
-            "id": call.call_id,
-            "type": "custom",
-            "custom": {"name": call.name, "input": call.arguments},
-        }
-    return {
-        "id": call.call_id,
-        "type": "function",
-        "function": {"name": call.name, "arguments": call.arguments},
-    }
-
-
-def _text(parts: Sequence[Part]) -> str:
-    return "".join(part.text for part in parts if isinstance(part, TextPart))
-
-
-def _refusal(parts: Sequence[Part]) -> str:
-    return "".join(part.text for part in parts if isinstance(part, RefusalPart))
-
-
-def _annotations(parts: Sequence[Part]) -> list[JsonObject]:
-    return [payload for part in parts if isinstance(part, TextPart) for payload in part.annotations]
-
-
-def _url_citation(payload: JsonObject) -> JsonObject | None:
-    if payload.get("type") != "url_citation":
-        return None
-    cited: JsonObject = {key: payload.get(key) for key in ("start_index", "end_index", "title", "url")}
-    return {"type": "url_citation", "url_citation": cited}
-
-
-def reasoning_text(item: Reasoning) -> str:
-    """The full text where the upstream shows it, else the summary in paragraphs."""
-    return item.text or "\n\n".join(item.summary)
+    def _end_call(self, call: ToolCall, out: list[bytes]) -> None:
+        arguments = call.arguments
+        if not arguments and call.name not in self._custom_tools:
+            arguments = NO_ARGUMENTS
+        if not self._announced:
+            self._announce(call.call_id, call.name, arguments, out)
+        elif not self._spoken:
+            self._arguments(arguments, out)
+        self._runnable = self._runnable or call.result is None

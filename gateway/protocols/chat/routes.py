@@ -6,7 +6,8 @@ from starlette.routing import Route
 
 from gateway.kernel.json import dumps
 from gateway.protocols.answers import Answer
-from gateway.protocols.chat.encode import ChatEncoder, build_completion, wants_usage
+from gateway.protocols.chat.answer import build_completion, wants_usage
+from gateway.protocols.chat.encode import ChatEncoder
 from gateway.protocols.chat.parse import parse_chat
 from gateway.protocols.endpoint import Edge, Methods, TurnEndpoint
 from gateway.protocols.openai.errors import error_answer
