@@ -174,7 +174,9 @@ class ResponsesEncoder:
 
     def _opaque(self, event: OpaqueEvent) -> None:
         if event.dialect == "responses":
-            self._writer.event(event.type, event.payload)
+            ours = ("type", "sequence_number")
+            payload = {key: value for key, value in event.payload.items() if key not in ours}
+            self._writer.event(event.type, payload)
         else:
             self._lose(event.type)
 

@@ -16,12 +16,11 @@ What becomes of each type:
 from collections.abc import Callable, Iterator, Sequence, Set
 from typing import NamedTuple, cast
 
-import msgspec
-
 from gateway.kernel.errors import InvalidRequest
 from gateway.kernel.json import Json, JsonObject, dumps
 from gateway.protocols.bodies import check, missing
 from gateway.protocols.openai.content import read_parts
+from gateway.protocols.responses.objects import as_text
 from gateway.protocols.responses.tools import read_tools
 from gateway.turn.items import (
     Item,
@@ -297,13 +296,6 @@ def _is_trigger(item: JsonObject) -> bool:
             return item.get("encrypted_content") is None
         case _:
             return False
-
-
-def as_text(value: object) -> str:
-    """Text as it is, nothing as nothing, anything else as JSON with spaces between its members."""
-    if isinstance(value, str):
-        return value
-    return "" if value is None else msgspec.json.format(dumps(value), indent=0).decode()
 
 
 def _any_text(item: JsonObject) -> str:

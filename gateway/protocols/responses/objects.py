@@ -10,8 +10,10 @@ show; it is content (`reasoning_text`) only beside a summary.
 from collections.abc import Sequence
 from typing import NamedTuple, assert_never
 
+import msgspec
+
 from gateway.kernel.ids import derived_hex
-from gateway.kernel.json import JsonObject
+from gateway.kernel.json import JsonObject, dumps
 from gateway.protocols.responses.tools import CallName, CallNames, free_text
 from gateway.turn.items import (
     Item,
@@ -41,6 +43,13 @@ ENCRYPTED_REASONING = "reasoning.encrypted_content"
 
 def item_id(turn: Turn, prefix: str, index: int) -> str:
     return f"{prefix}_{derived_hex(turn.id, 'output', index, length=32)}"
+
+
+def as_text(value: object) -> str:
+    """Text as it is, nothing as nothing, anything else as JSON with spaces between its members."""
+    if isinstance(value, str):
+        return value
+    return "" if value is None else msgspec.json.format(dumps(value), indent=0).decode()
 
 
 def wants_encrypted(turn: Turn) -> bool:

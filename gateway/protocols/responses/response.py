@@ -10,7 +10,7 @@ from typing import NamedTuple, assert_never, cast
 
 from gateway.kernel.errors import ErrorKind
 from gateway.kernel.json import JsonObject
-from gateway.protocols.responses.objects import output_of
+from gateway.protocols.responses.objects import as_text, output_of
 from gateway.turn.events import ErrorInfo, Finish
 from gateway.turn.fold import TurnResult
 from gateway.turn.items import Message, TextPart
@@ -130,8 +130,14 @@ def response_out(turn: Turn) -> ResponseOut:
         "truncation": "auto" if body.get("truncation") == "auto" else "disabled",
         "usage": None,
         "user": cast(str | None, body.get("user")),
-        "metadata": cast(JsonObject, body.get("metadata") or {}),
+        "metadata": _metadata_echo(body),
     }
+
+
+def _metadata_echo(body: JsonObject) -> JsonObject:
+    """The schema knows only texts as values."""
+    metadata = cast(JsonObject, body.get("metadata") or {})
+    return {key: as_text(value) for key, value in metadata.items()}
 
 
 def _reasoning_echo(body: JsonObject) -> JsonObject:
@@ -157,7 +163,9 @@ def _choice_echo(body: JsonObject) -> str | JsonObject:
     if isinstance(choice, dict):
         nested = choice.get(str(choice.get("type")))
         return {"type": choice.get("type"), **nested} if isinstance(nested, dict) else choice
-    return choice if isinstance(choice, str) else "auto"
+    if not isinstance(choice, str):
+        return "auto"
+    return "required" if choice == "any" else choice
 
 
 def _tool_echo(tool: JsonObject) -> JsonObject:

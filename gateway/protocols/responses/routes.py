@@ -1,6 +1,8 @@
 """POST /v1/responses: the Responses protocol put together for the shared edge.
 
-A WebSocket is refused with 426, the one answer after which Codex turns to HTTP at once.
+Two answers are made for Codex. A WebSocket is refused with 426, after which alone it turns to HTTP at once.
+And a turn that failed before it said anything is told inside a stream, in words that Codex understands: it
+repeats what HTTP calls a server's error thirty times, and some releases give up on a 429.
 """
 
 from collections.abc import Sequence
@@ -11,16 +13,20 @@ from starlette.types import Receive, Scope, Send
 from gateway.kernel.errors import ErrorKind
 from gateway.kernel.json import dumps
 from gateway.protocols.answers import Answer, ClientProtocol
+from gateway.protocols.delivery import deliver
 from gateway.protocols.endpoint import Edge, Methods, TurnEndpoint
+from gateway.protocols.http import Exchange
 from gateway.protocols.openai.errors import error_answer
 from gateway.protocols.responses.encode import OnEof, ResponsesEncoder
 from gateway.protocols.responses.parse import parse_responses
-from gateway.protocols.responses.response import build_response
-from gateway.turn.events import ErrorInfo
+from gateway.protocols.responses.response import build_response, is_codex
+from gateway.turn.events import ErrorInfo, TurnFailed
 from gateway.turn.fold import TurnResult
+from gateway.turn.frame import Frame
 from gateway.turn.losses import Loss
 from gateway.turn.ports import Encoder
 from gateway.turn.request import Turn
+from gateway.wire.sse import CONTENT_TYPE
 
 PATHS = ("/v1/responses", "/responses")
 """With and without `/v1`: clients differ in what they take for the base address."""
@@ -42,9 +48,45 @@ class Responses:
         return error_answer(error, status=status)
 
 
+_AT_FAULT = frozenset(
+    {
+        ErrorKind.INVALID_REQUEST,
+        ErrorKind.UNAUTHENTICATED,
+        ErrorKind.FORBIDDEN,
+        ErrorKind.MODEL_NOT_FOUND,
+        ErrorKind.CONTENT_FILTERED,
+    }
+)
+"""Errors of the client's own, which Codex shows at once when they come as 400."""
+
+
+class CodexStream(Responses):
+    """How one streamed turn of Codex is told."""
+
+    def __init__(self, turn: Turn, on_eof: OnEof) -> None:
+        super().__init__(on_eof)
+        self._turn = turn
+
+    def error(self, error: ErrorInfo, *, status: int | None = None) -> Answer:
+        if status is not None or error.kind in _AT_FAULT:
+            return super().error(error, status=status)
+        body = ResponsesEncoder(self._turn).encode([Frame((TurnFailed(error),))])
+        return Answer(200, body, ((b"cache-control", b"no-cache, no-transform"),), CONTENT_TYPE)
+
+
+class ResponsesEndpoint(TurnEndpoint):
+    def __init__(self, edge: Edge, on_eof: OnEof) -> None:
+        super().__init__(edge, Responses(on_eof), parse_responses)
+        self._on_eof = on_eof
+
+    async def serve(self, exchange: Exchange, turn: Turn) -> None:
+        protocol = CodexStream(turn, self._on_eof) if turn.stream and is_codex(turn) else self._protocol
+        await deliver(exchange, self._edge.engine.run_turn(turn), turn, protocol)
+
+
 def responses_routes(edge: Edge, *, on_eof: OnEof = "failed") -> Sequence[BaseRoute]:
     protocol = Responses(on_eof)
-    endpoint = Methods(protocol, POST=TurnEndpoint(edge, protocol, parse_responses))
+    endpoint = Methods(protocol, POST=ResponsesEndpoint(edge, on_eof))
     refusal = NoWebSocket(protocol)
     return [route for path in PATHS for route in (Route(path, endpoint), WebSocketRoute(path, refusal))]
 
