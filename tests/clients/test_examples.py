@@ -1,0 +1,22 @@
+"""What the folders of examples/ tell people to run, run as they are."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.clients.conftest import Gateway
+from tests.clients.harness import Cli
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+pytestmark = pytest.mark.clients
+
+
+@pytest.mark.parametrize("name", ["codex", "claude-code", "gemini-cli"])
+def test_an_example_runs_as_it_is(name: str, tmp_path: Path, gateway: Gateway) -> None:
+    client = Cli(name, tmp_path)
+    run = client.run(EXAMPLES / name / "run.sh", GATEWAY_URL=gateway.url)
+    assert run.code == 0, run.all
+    assert run.out.split() == ["hello", "goodbye"], run.all
+    gateway.turns(2)
+    assert list(client.home.iterdir()) == [], "a trial leaves the home of its user alone"
