@@ -7,7 +7,7 @@ from gateway.turn.request import Turn
 from tests.support.edge import Driver, FakeDeps, FakeEngine, call, chat, chat_body
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/nope", "/v1/chat/completions/", "/v2/chat/completions"])
+@pytest.mark.parametrize("path", ["/v1", "/v1/nope", "/v1/chat/completions/", "/v2/chat/completions"])
 async def test_an_unknown_path_is_404_in_the_envelope(path: str) -> None:
     reply = await call(build_app(FakeDeps()), "POST", path, body=b"{}")
     assert reply.status == 404

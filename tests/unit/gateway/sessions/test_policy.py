@@ -20,7 +20,13 @@ FIRST = (said("user", "Name a tree"),)
 SECOND = (*FIRST, said("assistant", "Oak"), said("user", "Another"))
 
 
-def turn_of(*items: Item, tenant: str = "t-1", user: str | None = None, mentions_tools: bool = False) -> Turn:
+def turn_of(
+    *items: Item,
+    tenant: str = "t-1",
+    user: str | None = None,
+    affinity: str = "",
+    mentions_tools: bool = False,
+) -> Turn:
     return Turn(
         id=TurnId("t"),
         tenant=tenant,
@@ -29,6 +35,7 @@ def turn_of(*items: Item, tenant: str = "t-1", user: str | None = None, mentions
         items=items,
         raw=RawRequest("chat", {}),
         user=user,
+        affinity=affinity,
         tools_mentioned=mentions_tools,
     )
 
@@ -113,11 +120,17 @@ async def test_a_store_that_is_away_means_no_session_and_no_failure() -> None:
         (turn_of(user="u-1"), turn_of(*FIRST, user="u-1"), True),
         (turn_of(user="u-1"), turn_of(user="u-2"), False),
         (turn_of(user="u-1"), turn_of(user="u-1", tenant="t-2"), False),
+        (turn_of(user="u-1", affinity="first:1"), turn_of(user="u-1", affinity="first:2"), True),
+        (turn_of(affinity="first:1"), turn_of(said("system", "Be brief"), affinity="first:1"), True),
+        (turn_of(affinity="first:1"), turn_of(affinity="first:2"), False),
+        (turn_of(affinity="first:1"), turn_of(affinity="first:1", tenant="t-2"), False),
         (turn_of(said("system", "Be brief"), *FIRST), turn_of(said("system", "Be brief")), True),
         (turn_of(said("system", "Be brief")), turn_of(said("system", "Be long")), False),
     ],
 )
-def test_affinity_is_the_users_else_the_system_prompts(one: Turn, other: Turn, equal: bool) -> None:
+def test_affinity_is_the_users_else_the_conversations_else_the_system_prompts(
+    one: Turn, other: Turn, equal: bool
+) -> None:
     assert (affinity(one) == affinity(other)) is equal
 
 
