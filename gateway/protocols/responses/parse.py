@@ -67,26 +67,28 @@ def _refuse(request: ResponsesRequest) -> None:
     """What cannot be left out without answering another question."""
     if request.previous_response_id:
         raise InvalidRequest(
-            f"Response '{request.previous_response_id[:80]}' was not found: this gateway does not store "
-            "responses yet; please send the whole conversation as 'input'",
+            f"Previous response with id '{request.previous_response_id[:80]}' not found: this gateway does "
+            "not store responses yet; please leave 'previous_response_id' out and send the whole conversation "
+            "as 'input'",
             param="previous_response_id",
             code="previous_response_not_found",
         )
     if request.conversation:
         raise InvalidRequest(
-            "Conversations are not stored by this gateway yet; please send the whole conversation as 'input'",
+            "'conversation' cannot be used: this gateway does not store conversations yet; please send the "
+            "whole of it as 'input'",
             param="conversation",
             code="unsupported_parameter",
         )
     if request.background:
         raise InvalidRequest(
-            "This gateway does not run responses in the background yet",
+            "'background' cannot be used: this gateway does not run responses in the background yet",
             param="background",
             code="unsupported_parameter",
         )
     if request.prompt is not None:
         raise InvalidRequest(
-            "Prompt templates are kept by OpenAI; please send the prompt itself as 'input'",
+            "'prompt' cannot be used: templates are kept by OpenAI; please send the prompt itself as 'input'",
             param="prompt",
             code="unsupported_parameter",
         )

@@ -1,0 +1,350 @@
+from typing import Any
+
+import pytest
+
+from gateway.kernel.errors import InvalidRequest
+from gateway.kernel.json import dumps
+from gateway.protocols.responses.parse import client_of, parse_responses
+from gateway.sessions.policy import affinity
+from gateway.turn.items import Message, TextPart
+from gateway.turn.losses import Loss
+from gateway.turn.request import OutputFormat, ReasoningRequest, Sampling
+from gateway.turn.tools import AUTO, ToolChoice
+from tests.support.responses import context, parsed
+
+FUNCTION = {"type": "function", "name": "f"}
+CODEX = {"user-agent": "codex_cli_rs/0.130.0"}
+
+
+def refusal(**fields: Any) -> InvalidRequest:
+    with pytest.raises(InvalidRequest) as caught:
+        parsed(**fields)
+    return caught.value
+
+
+# -- the whole --------------------------------------------------------------------------------------------
+
+
+def test_a_small_request() -> None:
+    turn = parsed("hi")
+    assert turn.model == "asked"
+    assert turn.items == (Message(role="user", parts=(TextPart("hi"),)),)
+    assert (turn.stream, turn.tools, turn.tool_choice, turn.tools_mentioned) == (False, (), AUTO, False)
+    assert (turn.sampling, turn.reasoning, turn.output_format) == (Sampling(), None, None)
+    assert turn.losses == ()
+    assert turn.raw.dialect == "responses"
+    assert turn.raw.body == {"model": "asked", "input": "hi"}
+
+
+def test_settings_of_the_turn() -> None:
+    turn = parsed(
+        stream=True,
+        temperature=0.5,
+        top_p=1,
+        max_output_tokens=7,
+        presence_penalty=0.1,
+        frequency_penalty=0.2,
+        parallel_tool_calls=False,
+        reasoning={"effort": "high", "summary": "auto", "context": "all_turns"},
+        tools=[FUNCTION],
+        tool_choice={"type": "function", "name": "f"},
+        stream_options={"include_obfuscation": False},
+        client_metadata={"x": "y"},
+        of_tomorrow=1,
+    )
+    assert turn.stream is True
+    assert turn.sampling == Sampling(
+        temperature=0.5, top_p=1.0, max_output_tokens=7, presence_penalty=0.1, frequency_penalty=0.2
+    )
+    assert turn.parallel_tool_calls is False
+    assert turn.reasoning == ReasoningRequest(effort="high", summary="auto")
+    assert turn.tool_choice == ToolChoice("named", ("f",))
+    assert [tool.name for tool in turn.tools] == ["f"]
+    assert turn.losses == ()
+
+
+def test_instructions_are_the_first_system_message() -> None:
+    turn = parsed([{"role": "developer", "content": "d"}, "hi"], instructions="i")
+    assert [(item.role, item.parts[0]) for item in turn.items if isinstance(item, Message)] == [
+        ("system", TextPart("i")),
+        ("developer", TextPart("d")),
+        ("user", TextPart("hi")),
+    ]
+    assert len(parsed(instructions="").items) == 1
+
+
+def test_the_former_name_of_a_reasoning_summary() -> None:
+    assert parsed(reasoning={"generate_summary": "concise"}).reasoning == ReasoningRequest(summary="concise")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (None, None),
+        ({}, None),
+        ({"format": {"type": "text"}}, OutputFormat()),
+        ({"format": {"type": "json_object"}}, OutputFormat(kind="json_object")),
+        (
+            {"format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}, "strict": True}},
+            OutputFormat(kind="json_schema", name="n", schema={"type": "object"}, strict=True),
+        ),
+    ],
+)
+def test_text_formats(text: Any, expected: OutputFormat | None) -> None:
+    assert parsed(text=text).output_format == expected
+
+
+def test_tools_of_items_join_those_of_the_request() -> None:
+    more = {"type": "additional_tools", "tools": [{"type": "function", "name": "g"}, FUNCTION]}
+    turn = parsed([more, "hi"], tools=[FUNCTION, {"type": "web_search"}])
+    assert [tool.name for tool in turn.tools] == ["f", "web_search", "g"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "mentioned"),
+    [
+        ({}, False),
+        ({"tools": []}, False),
+        ({"tools": [FUNCTION]}, True),
+        ({"tool_choice": "auto"}, True),
+        ({"given": [{"type": "additional_tools", "tools": [FUNCTION]}, "hi"]}, True),
+        ({"given": [{"type": "function_call_output", "call_id": "c", "output": "x"}]}, True),
+        ({"given": [{"type": "function_call", "call_id": "c", "name": "f"}]}, True),
+    ],
+)
+def test_any_mention_of_tools_is_noticed(fields: dict[str, Any], mentioned: bool) -> None:
+    assert parsed(**fields).tools_mentioned is mentioned
+
+
+# -- what cannot be kept ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "losses"),
+    [
+        ({"store": True}, [Loss("store", "not-stored")]),
+        ({"store": False}, []),
+        ({"truncation": "auto"}, [Loss("truncation", "unsupported")]),
+        ({"truncation": "disabled"}, []),
+        ({"service_tier": "flex"}, [Loss("service_tier", "unsupported")]),
+        ({"service_tier": "auto"}, []),
+        ({"text": {"verbosity": "low"}}, [Loss("text.verbosity", "unsupported")]),
+        ({"text": {"verbosity": "medium"}}, []),
+        (
+            {"top_logprobs": 3, "max_tool_calls": 1},
+            [Loss("top_logprobs", "unsupported"), Loss("max_tool_calls", "unsupported")],
+        ),
+        ({"include": ["reasoning.encrypted_content"]}, []),
+        (
+            {"include": ["reasoning.encrypted_content", "message.output_text.logprobs"]},
+            [Loss("include.1", "unsupported")],
+        ),
+        ({"tool_choice": {"type": "image_generation"}}, [Loss("tool_choice", "unsupported")]),
+    ],
+)
+def test_what_is_left_out_is_a_loss(fields: dict[str, Any], losses: list[Loss]) -> None:
+    assert list(parsed(**fields).losses) == losses
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "code"),
+    [
+        ({"previous_response_id": "resp_1"}, "previous_response_id", "previous_response_not_found"),
+        ({"conversation": "conv_1"}, "conversation", "unsupported_parameter"),
+        ({"conversation": {"id": "conv_1"}}, "conversation", "unsupported_parameter"),
+        ({"background": True}, "background", "unsupported_parameter"),
+        ({"prompt": {"id": "pmpt_1"}}, "prompt", "unsupported_parameter"),
+        ({"given": None}, "input", "missing_required_parameter"),
+        ({"given": []}, "input", None),
+        ({"given": {"type": "compaction_trigger"}}, "input", "unsupported_value"),
+        ({"model": " "}, "model", None),
+        ({"model": 5}, "model", "invalid_type"),
+        ({"max_output_tokens": 0}, "max_output_tokens", "invalid_value"),
+        ({"temperature": "hot"}, "temperature", "invalid_type"),
+        ({"text": {"format": {"type": "xml"}}}, "text.format.type", "invalid_value"),
+        ({"text": {"format": {"type": "json_schema", "name": "n"}}}, "text.format.schema", None),
+        ({"tools": [{"type": "custom"}]}, "tools.0.name", None),
+        ({"tool_choice": "never"}, "tool_choice", "invalid_value"),
+        ({"given": [{"role": "user", "content": [{"type": "text"}]}]}, "input.0.content.0.text", None),
+    ],
+)
+def test_what_would_change_the_meaning_is_refused_by_name(
+    fields: dict[str, Any], param: str, code: str | None
+) -> None:
+    error = refusal(**fields)
+    assert error.param == param
+    assert code in (None, error.code)
+    assert param in error.message or param == "input"
+
+
+def test_fields_that_say_nothing_are_no_mistake() -> None:
+    turn = parsed(
+        previous_response_id=None, conversation=None, background=False, prompt=None, tools=None, include=None
+    )
+    assert turn.losses == ()
+
+
+def test_a_missing_model_is_named() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        parse_responses(dumps({"input": "hi"}), context())
+    assert caught.value.param == "model"
+
+
+# -- who asks ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("headers", "client"),
+    [
+        ({"user-agent": "codex_exec/0.169.0 (Linux)"}, "codex_exec"),
+        ({"user-agent": "Mozilla/5.0", "originator": "codex_vscode"}, "codex_vscode"),
+        ({"user-agent": "proxy/1", "originator": "Codex Desktop"}, "codex desktop"),
+        ({"user-agent": "proxy/1", "x-codex-window-id": "t:0"}, "codex"),
+        ({"user-agent": "OpenAI/Python 2.1", "originator": "pi"}, "openai"),
+        ({}, ""),
+    ],
+)
+def test_codex_is_known_by_any_of_its_names(headers: dict[str, str], client: str) -> None:
+    where = context(**{name.replace("-", "_"): value for name, value in headers.items()})
+    assert client_of(where) == client
+    assert parsed(headers=headers).client == client
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"session_id": "uuid_1"},
+        {"session-id": "uuid_1"},
+        {"session_id": "uuid_1", "session-id": "uuid_1"},
+        {"thread-id": "uuid_1"},
+        {"thread_id": "uuid_1"},
+        {"x-client-request-id": "uuid_1"},
+        {"x-codex-turn-metadata": '{"thread_id":"uuid_1","turn_id":"t"}'},
+        {"x-codex-turn-metadata": '{"session_id":"uuid_1"}'},
+        {},
+    ],
+)
+def test_cv_65_codex_keeps_its_affinity_whatever_a_proxy_drops(headers: dict[str, str]) -> None:
+    """CV-65. Given both `session_id` and `session-id`, either, or neither because a proxy dropped them: the
+    same affinity, from what carries the thread's id still.
+    """
+    turn = parsed(headers={**CODEX, **headers}, **({} if headers else {"prompt_cache_key": "uuid_1"}))
+    whole = parsed(headers={**CODEX, "session-id": "uuid_1"}, prompt_cache_key="uuid_1")
+    assert turn.user == "uuid_1"
+    assert affinity(turn) == affinity(whole)
+
+
+@pytest.mark.parametrize("metadata", ["", "no json", "[]", '{"thread_id":5}', "{}"])
+def test_metadata_that_says_nothing_is_nobody(metadata: str) -> None:
+    assert parsed(headers={**CODEX, "x-codex-turn-metadata": metadata}).user is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "user"),
+    [
+        ({}, None),
+        ({"user": "u"}, "u"),
+        ({"prompt_cache_key": "p"}, "p"),
+        ({"safety_identifier": "s"}, "s"),
+        ({"user": "u", "prompt_cache_key": "p", "safety_identifier": "s"}, "u"),
+    ],
+)
+def test_others_are_known_by_what_their_body_says(fields: dict[str, Any], user: str | None) -> None:
+    assert parsed(**fields, headers={"session-id": "x", "x-client-request-id": "y"}).user == user
+
+
+def test_a_codex_turn_with_a_user_belongs_to_the_user() -> None:
+    assert parsed(user="u", headers={**CODEX, "session-id": "x"}).user == "u"
+
+
+# -- real requests ----------------------------------------------------------------------------------------
+
+
+def test_cv_4_codex_second_request_of_a_tool_turn() -> None:
+    """CV-4. Given the second request of Codex 0.169 after a tool call: it holds call and output in order with
+    the same call id.
+    """
+    turn = parsed(
+        [
+            {
+                "type": "message",
+                "id": "msg_1",
+                "role": "developer",
+                "content": [{"type": "input_text", "text": "d"}],
+            },
+            {
+                "type": "message",
+                "id": "msg_4",
+                "role": "user",
+                "content": [{"type": "input_text", "text": "run"}],
+            },
+            {
+                "type": "message",
+                "status": "completed",
+                "id": "msg_5",
+                "role": "assistant",
+                "content": [{"type": "output_text", "text": "Let me check."}],
+                "phase": "commentary",
+            },
+            {
+                "type": "function_call",
+                "status": "completed",
+                "id": "fc_1",
+                "name": "exec_command",
+                "arguments": '{"cmd": "ls"}',
+                "call_id": "call_1",
+            },
+            {"type": "function_call_output", "id": "fco_1", "call_id": "call_1", "output": "a.py"},
+        ],
+        tools=[
+            {"type": "function", "name": "exec_command", "strict": False, "parameters": {"type": "object"}}
+        ],
+        tool_choice="auto",
+        parallel_tool_calls=True,
+        reasoning={"summary": "auto"},
+        store=False,
+        stream=True,
+        include=["reasoning.encrypted_content"],
+        prompt_cache_key="uuid_1",
+        client_metadata={"session_id": "uuid_1"},
+        headers=CODEX,
+    )
+    assert [type(item).__name__ for item in turn.items] == [
+        "Message",
+        "Message",
+        "Message",
+        "ToolCall",
+        "ToolResult",
+    ]
+    assert [getattr(item, "call_id", None) for item in turn.items[-2:]] == ["call_1", "call_1"]
+    assert turn.losses == ()
+
+
+def test_cv_9_codex_lite_offers_its_tools_under_one_name_each() -> None:
+    """CV-9. Given no `tools` and no `instructions` but an `additional_tools` item with a namespace: an
+    upstream that has only functions is offered one tool for each nested one.
+    """
+    tools = [
+        {
+            "type": "namespace",
+            "name": "functions",
+            "tools": [{"type": "custom", "name": "exec"}, {"type": "function", "name": "wait"}],
+        }
+    ]
+    turn = parsed(
+        [{"type": "additional_tools", "role": "developer", "tools": tools}, "hi"],
+        reasoning={"effort": "low", "context": "all_turns"},
+        headers={**CODEX, "x-openai-internal-codex-responses-lite": "true"},
+    )
+    assert [(tool.name, tool.kind) for tool in turn.tools] == [
+        ("functions__exec", "custom"),
+        ("functions__wait", "function"),
+    ]
+    assert turn.tools_mentioned
+
+
+def test_cv_11_foreign_reasoning_is_no_mistake() -> None:
+    """CV-11. Given encrypted reasoning that somebody else sealed: the request works, and nothing is said."""
+    turn = parsed([{"type": "reasoning", "summary": [], "encrypted_content": "gAAAA"}, "hi"])
+    assert turn.losses == ()
+    assert len(turn.items) == 2
