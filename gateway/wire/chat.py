@@ -32,6 +32,13 @@ class ImageUrl(_Wire):
     detail: str | None = None
 
 
+class MediaSource(_Wire):
+    media_type: str | None = None
+    data: str | None = None
+    url: str | None = None
+    file_id: str | None = None
+
+
 class InputAudio(_Wire):
     data: str | None = None
     format: str | None = None
@@ -50,6 +57,11 @@ class ContentPart(_Wire):
     text: str | None = None
     refusal: str | None = None
     image_url: ImageUrl | str | None = None
+    image: ImageUrl | str | None = None
+    """In parts of type `image`, which several toolkits send: an address, or data as it is."""
+    source: MediaSource | str | None = None
+    """The same as Anthropic's clients write it."""
+    audio_url: ImageUrl | str | None = None
     video_url: ImageUrl | str | None = None
     input_audio: InputAudio | None = None
     file: FileRef | None = None
@@ -88,6 +100,8 @@ class ChatMessage(_Wire):
     refusal: str | None = None
     reasoning_content: str | None = None
     """Not OpenAI's: how other servers give reasoning, and how their clients send it back."""
+    reasoning: object = None
+    """The same under another name; some servers have an object there."""
     tool_calls: list[ToolCallIn] | None = None
     tool_call_id: str | None = None
     function_call: FunctionCall | None = None
@@ -168,7 +182,7 @@ class ChatRequest(_Wire):
     stop: str | list[str] | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
-    logit_bias: Object | None = None
+    logit_bias: dict[str, float] | None = None
     logprobs: bool | None = None
     top_logprobs: Int | None = None
     tools: list[ToolDef] | None = None
@@ -182,6 +196,7 @@ class ChatRequest(_Wire):
     modalities: list[str] | None = None
     audio: Object | None = None
     prediction: Object | None = None
+    moderation: Object | None = None
     web_search_options: Object | None = None
     user: str | None = None
     prompt_cache_key: str | None = None

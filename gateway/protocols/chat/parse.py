@@ -6,29 +6,22 @@ the functions that preceded tools carry no ids; they get them from their places:
 """
 
 from collections.abc import Iterator, Sequence
-from typing import cast
 
 from gateway.kernel.errors import InvalidRequest
-from gateway.kernel.json import JsonObject
 from gateway.protocols.bodies import TurnContext, check, load_object, missing
+from gateway.protocols.chat.settings import (
+    check_settings,
+    read_output_format,
+    read_reasoning,
+    read_sampling,
+    request_losses,
+)
 from gateway.protocols.chat.tools import mentions_tools, read_tool_choice, read_tools
 from gateway.protocols.openai.content import read_parts
 from gateway.turn.items import Item, MediaPart, Message, Part, Reasoning, RefusalPart, ToolCall, ToolResult
 from gateway.turn.losses import Loss
-from gateway.turn.request import OutputFormat, RawRequest, ReasoningRequest, Sampling, Turn
+from gateway.turn.request import RawRequest, Turn
 from gateway.wire.chat import ChatMessage, ChatRequest, FunctionCall, ToolCallIn
-
-_UNSUPPORTED = (
-    "logit_bias",
-    "logprobs",
-    "top_logprobs",
-    "audio",
-    "prediction",
-    "web_search_options",
-    "verbosity",
-    "store",
-)
-"""Fields that ask for something no turn can carry."""
 
 
 def parse_chat(body: bytes, context: TurnContext) -> Turn:
@@ -38,9 +31,13 @@ def parse_chat(body: bytes, context: TurnContext) -> Turn:
     if not request.model.strip():
         raise InvalidRequest("'model' must not be empty", param="model")
     if not request.messages:
-        raise InvalidRequest("'messages' must not be empty", param="messages")
-    if request.n is not None and request.n != 1:
-        raise InvalidRequest("Only 'n' = 1 is supported", param="n", code="unsupported_value")
+        raise InvalidRequest(
+            "Invalid 'messages': empty array. Expected an array with minimum length 1, "
+            "but got an empty array instead.",
+            param="messages",
+            code="empty_array",
+        )
+    check_settings(request)
     items, losses = _items(request.messages)
     return Turn(
         **context.fields(),
@@ -52,11 +49,11 @@ def parse_chat(body: bytes, context: TurnContext) -> Turn:
         tool_choice=read_tool_choice(request),
         tools_mentioned=mentions_tools(request),
         parallel_tool_calls=request.parallel_tool_calls,
-        sampling=_sampling(request),
-        reasoning=ReasoningRequest(effort=request.reasoning_effort) if request.reasoning_effort else None,
-        output_format=_output_format(request),
+        sampling=read_sampling(request),
+        reasoning=read_reasoning(request),
+        output_format=read_output_format(request),
         user=request.user or request.prompt_cache_key or request.safety_identifier or None,
-        losses=(*losses, *_request_losses(request)),
+        losses=(*losses, *request_losses(request)),
     )
 
 
@@ -91,8 +88,8 @@ def _items(messages: Sequence[ChatMessage]) -> tuple[tuple[Item, ...], list[Loss
 
 
 def _assistant(message: ChatMessage, parts: tuple[Part, ...], path: str) -> Iterator[Item]:
-    if message.reasoning_content:
-        yield Reasoning(text=message.reasoning_content)
+    if reasoning := _reasoning(message):
+        yield Reasoning(text=reasoning)
     if message.refusal:
         parts = (*parts, RefusalPart(message.refusal))
     if message.audio is not None:
@@ -105,6 +102,13 @@ def _assistant(message: ChatMessage, parts: tuple[Part, ...], path: str) -> Iter
         yield _tool_call(call, f"{path}.tool_calls.{index}")
 
 
+def _reasoning(message: ChatMessage) -> str:
+    """Two names are in use for it; what is under the second one is not always text."""
+    if message.reasoning_content:
+        return message.reasoning_content
+    return message.reasoning if isinstance(message.reasoning, str) else ""
+
+
 def _tool_call(call: ToolCallIn, path: str) -> ToolCall:
     if call.custom is not None:
         return ToolCall(call_id=call.id, name=call.custom.name, arguments=call.custom.input, kind="custom")
@@ -115,48 +119,3 @@ def _tool_call(call: ToolCallIn, path: str) -> ToolCall:
 
 def _call(call_id: str, function: FunctionCall) -> ToolCall:
     return ToolCall(call_id=call_id, name=function.name, arguments=function.arguments)
-
-
-# -- settings of the turn ---------------------------------------------------------------------------------
-
-
-def _sampling(request: ChatRequest) -> Sampling:
-    field = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
-    limit = request.max_tokens if request.max_completion_tokens is None else request.max_completion_tokens
-    if limit is not None and limit < 1:
-        raise InvalidRequest(f"'{field}' must be at least 1", param=field, code="invalid_value")
-    stop = (request.stop,) if isinstance(request.stop, str) else tuple(request.stop or ())
-    return Sampling(
-        temperature=request.temperature,
-        top_p=request.top_p,
-        top_k=request.top_k,
-        max_output_tokens=limit,
-        stop=stop,
-        seed=request.seed,
-        presence_penalty=request.presence_penalty,
-        frequency_penalty=request.frequency_penalty,
-    )
-
-
-def _output_format(request: ChatRequest) -> OutputFormat | None:
-    wanted = request.response_format
-    if wanted is None:
-        return None
-    if wanted.type != "json_schema":
-        return OutputFormat(kind=wanted.type)
-    if wanted.json_schema is None:
-        raise missing("response_format.json_schema")
-    return OutputFormat(
-        kind="json_schema",
-        name=wanted.json_schema.name,
-        schema=cast(JsonObject | None, wanted.json_schema.schema_),
-        strict=wanted.json_schema.strict,
-    )
-
-
-def _request_losses(request: ChatRequest) -> Iterator[Loss]:
-    for name in _UNSUPPORTED:
-        if getattr(request, name):
-            yield Loss(name, "unsupported")
-    if any(modality != "text" for modality in request.modalities or ()):
-        yield Loss("modalities", "unsupported")

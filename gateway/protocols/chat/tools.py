@@ -2,6 +2,7 @@
 
 from typing import cast
 
+from gateway.kernel.errors import InvalidRequest
 from gateway.kernel.json import JsonObject
 from gateway.protocols.openai.tools import choice_word, read_choice, read_tool
 from gateway.turn.tools import AUTO, ToolChoice, ToolSpec
@@ -34,7 +35,15 @@ def _objects(raw: JsonObject, name: str) -> list[JsonObject]:
 
 
 def read_tool_choice(request: ChatRequest) -> ToolChoice:
-    return _function_choice(request) if request.tool_choice is None else read_choice(request.tool_choice)
+    """Raises InvalidRequest for a choice that means nothing, or demands a call where there is no tool."""
+    if request.tool_choice is None:
+        return _function_choice(request)
+    choice = read_choice(request.tool_choice)
+    if choice.mode == "required" and not (request.tools or request.functions):
+        raise InvalidRequest(
+            "'tool_choice' is only allowed to be 'required' when 'tools' are specified.", param="tool_choice"
+        )
+    return choice
 
 
 def _function_choice(request: ChatRequest) -> ToolChoice:

@@ -1,9 +1,9 @@
 """Message content of Chat Completions to parts of a turn. Pure."""
 
 from gateway.protocols.bodies import missing
-from gateway.turn.items import MediaPart, Part, RefusalPart, TextPart
+from gateway.turn.items import MediaKind, MediaPart, Part, RefusalPart, TextPart
 from gateway.turn.losses import Loss
-from gateway.wire.chat import ContentPart, ImageUrl
+from gateway.wire.chat import ContentPart, ImageUrl, MediaSource
 
 _TEXT_TYPES = frozenset({"text", "input_text", "output_text", "summary_text", "reasoning_text"})
 
@@ -34,8 +34,12 @@ def _read_part(part: ContentPart, path: str) -> Part | None:
             return RefusalPart(part.refusal or part.text or "")
         case "image_url" | "input_image" | "computer_screenshot":
             return _image(part)
+        case "image":
+            return _plain_image(part)
         case "video_url":
-            return MediaPart(kind="video", url=_url(part.video_url))
+            return _linked("video", part.video_url)
+        case "audio_url":
+            return _linked("audio", part.audio_url)
         case "input_audio":
             return _audio(part)
         case "file" | "input_file":
@@ -46,11 +50,17 @@ def _read_part(part: ContentPart, path: str) -> Part | None:
 
 def _image(part: ContentPart) -> MediaPart:
     detail = part.image_url.detail if isinstance(part.image_url, ImageUrl) else part.detail
-    url = _url(part.image_url)
-    if url is not None and (inline := split_data_url(url)) is not None:
-        mime_type, data = inline
-        return MediaPart(kind="image", mime_type=mime_type, data=data, detail=detail)
-    return MediaPart(kind="image", url=url, file_id=part.file_id, detail=detail)
+    return _linked("image", part.image_url, file_id=part.file_id, detail=detail)
+
+
+def _plain_image(part: ContentPart) -> MediaPart:
+    """Parts of a type that OpenAI has not, in the forms that other vendors' toolkits give it."""
+    source = part.source
+    if isinstance(source, MediaSource) and source.data is not None:
+        return MediaPart(kind="image", mime_type=source.media_type, data=source.data)
+    if isinstance(source, MediaSource):
+        return MediaPart(kind="image", url=source.url, file_id=source.file_id)
+    return _linked("image", source or part.image or part.image_url, detail=part.detail)
 
 
 def _audio(part: ContentPart) -> MediaPart:
@@ -72,8 +82,19 @@ def _file(part: ContentPart) -> MediaPart:
     return MediaPart(kind="file", url=part.file_url, data=data, file_id=file_id, name=name)
 
 
-def _url(value: ImageUrl | str | None) -> str | None:
-    return value.url if isinstance(value, ImageUrl) else value
+def _linked(
+    kind: MediaKind,
+    link: ImageUrl | str | None,
+    *,
+    file_id: str | None = None,
+    detail: str | None = None,
+) -> MediaPart:
+    """What an address leads to, or what it holds itself."""
+    url = link.url if isinstance(link, ImageUrl) else link
+    if url is not None and (inline := split_data_url(url)) is not None:
+        mime_type, data = inline
+        return MediaPart(kind=kind, mime_type=mime_type, data=data, detail=detail)
+    return MediaPart(kind=kind, url=url, file_id=file_id, detail=detail)
 
 
 def split_data_url(url: str) -> tuple[str, str] | None:

@@ -24,7 +24,7 @@ def read_tool(tool: ToolDef, definition: JsonObject, path: str) -> ToolSpec:
         case "function":
             function = tool.function
             name = function.name if function else tool.name
-            if name is None:
+            if not name:
                 raise missing(f"{path}.function.name")
             source = function or tool
             return ToolSpec(
@@ -36,7 +36,7 @@ def read_tool(tool: ToolDef, definition: JsonObject, path: str) -> ToolSpec:
             )
         case "custom":
             name = tool.custom.name if tool.custom else tool.name
-            if name is None:
+            if not name:
                 raise missing(f"{path}.custom.name")
             description = tool.custom.description if tool.custom else tool.description
             return ToolSpec(name=name, description=description, kind="custom", raw=definition)

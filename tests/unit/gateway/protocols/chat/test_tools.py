@@ -67,6 +67,8 @@ def test_functions_become_tools() -> None:
     [
         ({"type": "function"}, "tools.1.function.name"),
         ({"type": "custom", "custom": None}, "tools.1.custom.name"),
+        ({"type": "function", "function": {"name": ""}}, "tools.1.function.name"),
+        ({"type": "custom", "custom": {"name": ""}}, "tools.1.custom.name"),
     ],
 )
 def test_a_tool_without_a_name_is_refused_by_its_path(definition: dict[str, Any], param: str) -> None:
@@ -92,6 +94,8 @@ def test_the_tool_choice_wins_over_the_function_call() -> None:
     [
         ({"tool_choice": "pick"}, "tool_choice"),
         ({"function_call": "pick"}, "function_call"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tool_choice": "required", "tools": []}, "tool_choice"),
         ({"tool_choice": {"type": "maybe"}}, "tool_choice.type"),
         ({"tool_choice": {"type": "function"}}, "tool_choice.function.name"),
         ({"tool_choice": {"type": "tool", "name": ""}}, "tool_choice.tool.name"),
@@ -106,6 +110,11 @@ def test_a_choice_that_means_nothing_is_refused_by_its_path(fields: dict[str, An
     with pytest.raises(InvalidRequest) as caught:
         read_tool_choice(request(**fields))
     assert caught.value.param == param
+
+
+@pytest.mark.parametrize("offer", [{"tools": [FIND]}, {"functions": [{"name": "find"}]}])
+def test_a_call_may_be_demanded_where_there_is_something_to_call(offer: dict[str, Any]) -> None:
+    assert read_tool_choice(request(tool_choice="required", **offer)) == ToolChoice("required")
 
 
 @pytest.mark.parametrize(

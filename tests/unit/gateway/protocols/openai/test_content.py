@@ -56,7 +56,34 @@ def test_text_and_nothing_are_parts_too() -> None:
             MediaPart(kind="image", file_id="f-1", detail="high"),
         ),
         ({"type": "image_url"}, MediaPart(kind="image")),
+        (
+            {
+                "type": "image",
+                "source": {"type": "base64", "media_type": "image/png", "data": "AA"},
+            },
+            MediaPart(kind="image", mime_type="image/png", data="AA"),
+        ),
+        ({"type": "image", "source": {"type": "url", "url": "u"}}, MediaPart(kind="image", url="u")),
+        ({"type": "image", "source": {"file_id": "f-1"}}, MediaPart(kind="image", file_id="f-1")),
+        ({"type": "image", "source": PNG}, MediaPart(kind="image", mime_type="image/png", data="iVBORw0=")),
+        ({"type": "image", "image": PNG}, MediaPart(kind="image", mime_type="image/png", data="iVBORw0=")),
+        (
+            {"type": "image", "image": {"url": "u"}, "detail": "low"},
+            MediaPart(kind="image", url="u", detail="low"),
+        ),
+        ({"type": "image", "image_url": "u"}, MediaPart(kind="image", url="u")),
+        ({"type": "image"}, MediaPart(kind="image")),
+        (
+            {"type": "input_image", "image_url": PNG, "detail": "auto"},
+            MediaPart(kind="image", mime_type="image/png", data="iVBORw0=", detail="auto"),
+        ),
+        ({"type": "image_url", "image_url": {"url": None}}, MediaPart(kind="image")),
         ({"type": "video_url", "video_url": {"url": "u"}}, MediaPart(kind="video", url="u")),
+        (
+            {"type": "video_url", "video_url": "data:video/mp4;base64,AA"},
+            MediaPart(kind="video", mime_type="video/mp4", data="AA"),
+        ),
+        ({"type": "audio_url", "audio_url": {"url": "u"}}, MediaPart(kind="audio", url="u")),
         (
             {"type": "input_audio", "input_audio": {"data": "AA", "format": "mp3"}},
             MediaPart(kind="audio", mime_type="audio/mp3", data="AA"),
