@@ -18,6 +18,7 @@ from gateway.kernel.errors import ErrorKind
 from gateway.protocols.answers import ClientProtocol
 from gateway.protocols.chat.routes import CHAT, chat_routes
 from gateway.protocols.endpoint import Edge, UnknownPath
+from gateway.protocols.gemini.routes import GEMINI, gemini_routes
 from gateway.protocols.http import EdgeLimits, Engine
 from gateway.protocols.messages.routes import MESSAGES, messages_routes
 from gateway.protocols.middleware import HideQueryKey, RequestContext
@@ -27,7 +28,11 @@ from gateway.protocols.responses.routes import responses_routes
 from gateway.protocols.root import root_routes
 from gateway.turn.events import ErrorInfo
 
-ENVELOPES: tuple[tuple[str, ClientProtocol], ...] = (("/v1/messages", MESSAGES), ("/", CHAT))
+ENVELOPES: tuple[tuple[str, ClientProtocol], ...] = (
+    ("/v1/messages", MESSAGES),
+    ("/v1beta", GEMINI),
+    ("/", CHAT),
+)
 """Whose errors a path speaks: the first prefix that fits. OpenAI's are the last resort."""
 
 
@@ -71,6 +76,7 @@ def build_app(deps: Deps) -> ASGIApp:
         *chat_routes(edge),
         *responses_routes(edge, on_eof=deps.responses_on_eof),
         *messages_routes(edge),
+        *gemini_routes(edge, deps.catalog),
         *model_routes(edge, deps.catalog, openai=CHAT, anthropic=MESSAGES),
         *admin_routes(deps.admin),
     ]

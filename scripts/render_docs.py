@@ -259,7 +259,8 @@ def _code(body: bytes) -> str:
     value = loads(body)
     error = value.get("error") if isinstance(value, dict) else None
     assert isinstance(error, dict)
-    return str(error.get("code") or error.get("status") or error.get("type"))
+    code = error.get("code")
+    return str(code if isinstance(code, str) else error.get("status") or error.get("type"))
 
 
 def _tree(root: type[GatewayError]) -> Iterator[type[GatewayError]]:

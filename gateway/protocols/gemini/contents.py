@@ -1,0 +1,325 @@
+"""Contents of a Gemini request to items of a turn. Pure.
+
+What a model said at a stretch comes back in as many contents as it was streamed in: texts that follow each
+other become one message again. Calls without ids get them from their places, and a response finds its call by
+id, else by name and order. A signature stays with the part that it came with; one that came alone belongs to
+what stands before it.
+"""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple, cast
+
+from gateway.kernel.errors import InvalidRequest
+from gateway.kernel.json import Json, JsonObject, dumps
+from gateway.turn.items import (
+    Item,
+    MediaKind,
+    MediaPart,
+    Message,
+    OpaqueItem,
+    Origin,
+    Part,
+    Reasoning,
+    Role,
+    TextPart,
+    ToolCall,
+    ToolResult,
+)
+from gateway.turn.losses import Loss
+from gateway.wire.gemini import (
+    BlobIn,
+    ContentIn,
+    FileDataIn,
+    FunctionCallIn,
+    FunctionResponseIn,
+    PartIn,
+    ResponsePartIn,
+)
+
+CLIENT: Final = "client"
+"""Executor of items that a client brought: nobody here knows who made them."""
+
+_ROLES: Final[dict[str, Role]] = {
+    "": "user",
+    "user": "user",
+    "function": "user",
+    "tool": "user",
+    "model": "assistant",
+    "assistant": "assistant",
+    "system": "system",
+    "developer": "developer",
+}
+
+_NO_SIGNATURES: Final = frozenset(
+    {"", "skip_thought_signature_validator", "context_engineering_is_the_way_to_go"}
+)
+"""What clients send in place of a signature that they do not have."""
+
+_OUTPUTS: Final = ("output", "result", "error")
+"""Members under which a function's response is wrapped; any other response is the object itself."""
+
+_MARKS: Final = frozenset(
+    {
+        "thought",
+        "thoughtSignature",
+        "thought_signature",
+        "videoMetadata",
+        "video_metadata",
+        "partMetadata",
+        "part_metadata",
+        "mediaResolution",
+        "media_resolution",
+    }
+)
+"""Members that say something about a part, but are not what it holds."""
+
+
+class _Open(NamedTuple):
+    """A call that has no response yet."""
+
+    call_id: str
+    name: str
+
+
+class Conversation:
+    """Collects the items of one request."""
+
+    def __init__(self) -> None:
+        self.items: list[Item] = []
+        self.losses: list[Loss] = []
+        self._role: Role = "user"
+        self._parts: list[Part] = []
+        """Of the message that is being put together."""
+        self._calls: list[_Open] = []
+
+    def system(self, content: ContentIn | None, path: str) -> None:
+        """Whatever role it carries, clients differ in that."""
+        if content is None:
+            return
+        self._role = "system"
+        for index, part in enumerate(content.parts or ()):
+            self._part(part, {}, f"{path}.parts.{index}", "")
+        self._close()
+
+    def contents(self, contents: Sequence[ContentIn], raw: Json) -> None:
+        """`raw` is what the contents were read from. Raises InvalidRequest for a role that does not exist."""
+        originals = raw if isinstance(raw, list) else [raw]
+        for at, (content, original) in enumerate(zip(contents, originals, strict=True)):
+            role = _role(content.role, f"contents.{at}.role")
+            if role != self._role or role != "assistant":
+                self._close()
+            self._role = role
+            parts = original.get("parts") if isinstance(original, dict) else None
+            raw_parts = parts if isinstance(parts, list) else [parts]
+            for index, part in enumerate(content.parts or ()):
+                self._part(part, raw_parts[index], f"contents.{at}.parts.{index}", f"{at}_{index}")
+        self._close()
+
+    # -- parts --------------------------------------------------------------------------------------------
+
+    def _part(self, part: PartIn, raw: Json, path: str, place: str) -> None:
+        signature = _signature(part)
+        if part.function_call is not None:
+            self._call(part.function_call, signature, place)
+        elif part.function_response is not None:
+            self._response(part.function_response, path, place)
+        elif part.text is not None:
+            self._text(part.text, bool(part.thought), signature)
+        elif (media := _media(part)) is not None:
+            self._add(media)
+        elif (text := _code(part)) is not None:
+            self.losses.append(Loss(path, "as-text"))
+            self._add(TextPart(text))
+        elif isinstance(raw, dict) and (kinds := [key for key in raw if key not in _MARKS]):
+            self._close()
+            self.losses.append(Loss(path, "unknown-part"))
+            self.items.append(OpaqueItem(dialect="gemini", type=kinds[0], payload=raw))
+        elif signature is not None:
+            self._sign(signature)
+        if part.video_metadata:
+            self.losses.append(Loss(f"{path}.videoMetadata", "unsupported"))
+
+    def _text(self, text: str, thought: bool, signature: str | None) -> None:
+        if thought:
+            self._close()
+            if text or signature:
+                self._reasoning(text, signature)
+            return
+        if text or signature is None:
+            self._add(TextPart(text))
+        if signature is not None:
+            self._sign(signature)
+
+    def _reasoning(self, text: str, signature: str | None) -> None:
+        """Thoughts that follow each other are one, up to the first that is signed."""
+        last = self.items[-1] if self.items else None
+        if isinstance(last, Reasoning) and last.signature is None:
+            text = last.text + text
+            self.items.pop()
+        self.items.append(Reasoning(text=text, signature=signature, origin=_origin(signature)))
+
+    def _add(self, part: Part) -> None:
+        last = self._parts[-1] if self._parts else None
+        if self._role == "assistant" and isinstance(part, TextPart) and isinstance(last, TextPart):
+            self._parts[-1] = TextPart(last.text + part.text)
+        else:
+            self._parts.append(part)
+
+    def _sign(self, signature: str) -> None:
+        """For what was said last. A signature with nothing to sign stands alone, as reasoning."""
+        self._close(signature)
+        if self._role != "assistant":
+            return
+        last = self.items[-1] if self.items else None
+        match last:
+            case Message(role="assistant", origin=None):
+                self.items[-1] = Message(role="assistant", parts=last.parts, origin=_origin(signature))
+            case ToolCall(origin=None):
+                self.items[-1] = ToolCall(
+                    call_id=last.call_id,
+                    name=last.name,
+                    arguments=last.arguments,
+                    origin=_origin(signature),
+                )
+            case Message(origin=Origin()) | ToolCall():
+                pass  # it has one
+            case Reasoning(signature=None):
+                self.items[-1] = Reasoning(text=last.text, signature=signature, origin=_origin(signature))
+            case _:
+                self.items.append(Reasoning(signature=signature, origin=_origin(signature)))
+
+    def _close(self, signature: str | None = None) -> None:
+        if not self._parts:
+            return
+        said = [part for part in self._parts if not isinstance(part, TextPart) or part.text]
+        if said or not self._goes_on():
+            parts = tuple(said or self._parts[:1])
+            self.items.append(Message(role=self._role, parts=parts, origin=_origin(signature)))
+        self._parts = []
+
+    def _goes_on(self) -> bool:
+        """Whether the model has said something just before: the end of a stream is an empty text."""
+        last = self.items[-1] if self.items else None
+        said = isinstance(last, Reasoning | ToolCall) or (
+            isinstance(last, Message) and last.role == "assistant"
+        )
+        return said and self._role == "assistant"
+
+    # -- tools --------------------------------------------------------------------------------------------
+
+    def _call(self, call: FunctionCallIn, signature: str | None, place: str) -> None:
+        self._close()
+        call_id = call.id or f"call_{place}"
+        self._calls.append(_Open(call_id, call.name))
+        arguments = dumps(call.args or {}).decode()
+        self.items.append(
+            ToolCall(call_id=call_id, name=call.name, arguments=arguments, origin=_origin(signature))
+        )
+
+    def _response(self, response: FunctionResponseIn, path: str, place: str) -> None:
+        self._close()
+        call = self._called(response)
+        text, is_error = _output(response.response)
+        media = [read for part in response.parts or () if (read := _response_media(part)) is not None]
+        if len(media) < len(response.parts or ()):
+            self.losses.append(Loss(f"{path}.functionResponse.parts", "unknown-part"))
+        self.items.append(
+            ToolResult(
+                call_id=call.call_id if call else response.id or f"call_{place}",
+                parts=(TextPart(text), *media),
+                name=response.name or (call.name if call else None),
+                is_error=is_error,
+            )
+        )
+
+    def _called(self, response: FunctionResponseIn) -> _Open | None:
+        """The call that this answers; it is answered then."""
+        by_id = (call for call in self._calls if call.call_id == response.id)
+        by_name = (call for call in self._calls if call.name == response.name)
+        call = next(by_id, None) if response.id else None
+        call = call or next(by_name, None)
+        if call is not None:
+            self._calls.remove(call)
+        return call
+
+
+def _role(given: str | None, path: str) -> Role:
+    role = _ROLES.get((given or "").lower())
+    if role is None:
+        raise InvalidRequest(
+            f"Invalid '{path}': expected 'user', 'model', 'function' or 'system'",
+            param=path,
+            code="invalid_value",
+        )
+    return role
+
+
+def _signature(part: PartIn) -> str | None:
+    given = part.thought_signature
+    return None if given is None or given in _NO_SIGNATURES else given
+
+
+def _origin(signature: str | None) -> Origin | None:
+    return None if signature is None else Origin(executor=CLIENT, dialect="gemini", signature=signature)
+
+
+def _output(response: object) -> tuple[str, bool]:
+    """What a function gave back as text, and whether that is an error."""
+    if isinstance(response, dict):
+        members = cast(JsonObject, response)
+        if len(members) == 1 and (name := next(iter(members))) in _OUTPUTS:
+            return _as_text(members[name]), name == "error"
+    return _as_text(cast(Json, response)), False
+
+
+def _as_text(value: Json) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else dumps(value).decode()
+
+
+# -- media and code ---------------------------------------------------------------------------------------
+
+
+def _media(part: PartIn | ResponsePartIn) -> MediaPart | None:
+    if part.inline_data is not None:
+        return _blob(part.inline_data)
+    if part.file_data is not None:
+        return _file(part.file_data)
+    return None
+
+
+_response_media = _media
+
+
+def _blob(blob: BlobIn) -> MediaPart:
+    """Clients write base64 in either alphabet; upstreams want the standard one."""
+    data = blob.data.replace("-", "+").replace("_", "/")
+    return MediaPart(kind=_kind(blob.mime_type), mime_type=blob.mime_type, data=data, name=blob.display_name)
+
+
+def _file(file: FileDataIn) -> MediaPart:
+    return MediaPart(
+        kind=_kind(file.mime_type), mime_type=file.mime_type, url=file.file_uri, name=file.display_name
+    )
+
+
+def _kind(mime_type: str | None) -> MediaKind:
+    match (mime_type or "").split("/", 1)[0].lower():
+        case "image":
+            return "image"
+        case "audio":
+            return "audio"
+        case "video":
+            return "video"
+        case _:
+            return "file"
+
+
+def _code(part: PartIn) -> str | None:
+    """Code that Google's own tool ran, and what came of it, as a reader would see them."""
+    if (code := part.executable_code) is not None:
+        return f"```{(code.language or '').lower()}\n{code.code}\n```"
+    if (result := part.code_execution_result) is not None:
+        return f"```\n{result.output or result.outcome or ''}\n```"
+    return None
