@@ -15,6 +15,8 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     dialect: Dialect | None = None
     seq: int = 0
     """Number of the upstream message within its attempt, from 1, gapless; 0 for frames made here."""
+    whole: bool = False
+    """`raw` is the body of a whole answer that was not streamed."""
 
     @property
     def has_content(self) -> bool:

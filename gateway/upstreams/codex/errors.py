@@ -1,0 +1,216 @@
+"""Errors of a Responses upstream, as an HTTP answer or inside a stream, judged. Pure.
+
+The first rule that fits decides. What concerns the request goes back to the client and blames nobody; what
+concerns a credential rests it and moves the turn on. The operator's credential is never the client's: an
+upstream's 401 is told as an upstream that is not available.
+"""
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from gateway.kernel.errors import ErrorKind
+from gateway.kernel.json import Json, JsonError, JsonObject, loads
+from gateway.telemetry.redact import redact_text
+from gateway.turn.events import ErrorInfo
+from gateway.upstreams.faults import Fault, Rest
+
+AUTH_REST_S: Final = 30 * 60.0
+LIMIT_REST_S: Final = 10.0
+FAILURE_REST_S: Final = 20.0
+MODEL_REST_S: Final = 12 * 3600.0
+MAX_MESSAGE: Final = 2000
+NO_DETAILS: Final = "upstream stream failed without error details"
+
+_CONTEXT_CODES = frozenset({"context_length_exceeded", "context_too_large"})
+_CONTEXT_WORDS = ("context length", "context_length", "maximum context", "too many tokens")
+_CAPACITY_WORDS = ("selected model is at capacity", "model is at capacity. please try a different model")
+_REQUEST_STATUSES = frozenset({400, 409, 413, 415, 422})
+_REQUEST_CODES = frozenset(
+    {
+        "cyber_policy",
+        "message_too_big",
+        "string_above_max_length",
+        "invalid_prompt",
+        "invalid_value",
+        "unsupported_value",
+        "invalid_request_error",
+        "invalid_request",
+        "bad_request_error",
+    }
+)
+
+
+class Said(NamedTuple):
+    """An error's own words, wherever the upstream put them."""
+
+    message: str
+    type: str
+    code: str
+    param: str | None
+    status: int | None
+    error: JsonObject
+    text: str
+    """Everything, lower case, for what is told by words alone."""
+
+
+def read_error(body: JsonObject | bytes, status: int | None = None) -> Said:
+    """From an HTTP body, an `error` event, or a `response.failed` event."""
+    value: Json
+    if isinstance(body, bytes):
+        try:
+            value = loads(body)
+        except JsonError:
+            value = body.decode("utf-8", "replace")
+    else:
+        value = body
+    text = (body if isinstance(body, bytes) else str(value).encode()).decode("utf-8", "replace").lower()
+    if not isinstance(value, dict):
+        return Said(str(value)[:MAX_MESSAGE].strip() or NO_DETAILS, "", "", None, status, {}, text)
+    response = value.get("response")
+    error = (response.get("error") if isinstance(response, dict) else None) or value.get("error") or value
+    if isinstance(error, str):
+        error = {"message": error}
+    if not isinstance(error, dict):
+        error = {}
+    code, kind = _text(error, "code"), _text(error, "type") or _text(error, "error_type")
+    if kind in ("error", "response.failed"):
+        kind = ""
+    message = _text(error, "message") or _text(error, "detail") or _text(value, "detail") or code or kind
+    for holder in (error, value):
+        found = holder.get("status_code", holder.get("status"))
+        if status is None and isinstance(found, int) and not isinstance(found, bool) and 400 <= found <= 599:
+            status = found
+    return Said(
+        message[:MAX_MESSAGE] or NO_DETAILS,
+        kind,
+        code,
+        _text(error, "param") or None,
+        status,
+        error,
+        text,
+    )
+
+
+def _text(value: Mapping[str, Json], name: str) -> str:
+    found = value.get(name)
+    return found if isinstance(found, str) else ""
+
+
+def classify(said: Said, *, now_s: float, retry_after_s: float | None = None) -> Fault:
+    """`retry_after_s` is the header's; `now_s` is Unix time, for limits that name their end."""
+    for rule in (_context, _signature, _previous, _auth, _limit, _request, _missing):
+        if (fault := rule(said, retry_after_s, now_s)) is not None:
+            return fault
+    return _failure(said, retry_after_s)
+
+
+def _info(kind: ErrorKind, said: Said, code: str | None = None, **more: float | None) -> ErrorInfo:
+    retryable = kind not in (ErrorKind.INVALID_REQUEST, ErrorKind.CONTEXT_LENGTH, ErrorKind.CONTENT_FILTERED)
+    return ErrorInfo(
+        kind=kind,
+        message=redact_text(said.message),
+        code=code,
+        param=said.param if not retryable else None,
+        retryable=retryable,
+        retry_after_s=more.get("retry_after_s"),
+    )
+
+
+def _context(said: Said, retry_after_s: float | None, now_s: float) -> Fault | None:
+    worded = said.type in ("", "invalid_request_error") and any(
+        words in said.message.lower() for words in _CONTEXT_WORDS
+    )
+    if said.status != 413 and said.code not in _CONTEXT_CODES and not worded:
+        return None
+    return Fault(
+        name="context_too_large", info=_info(ErrorKind.CONTEXT_LENGTH, said, "context_length_exceeded")
+    )
+
+
+def _signature(said: Said, retry_after_s: float | None, now_s: float) -> Fault | None:
+    words = ("invalid_encrypted_content", "invalid signature in thinking block")
+    if not any(word in said.text for word in words):
+        return None
+    info = _info(ErrorKind.INVALID_REQUEST, said, "thinking_signature_invalid")
+    return Fault(name="thinking_signature_invalid", info=info, signature=True)
+
+
+def _previous(said: Said, retry_after_s: float | None, now_s: float) -> Fault | None:
+    name = "previous_response_not_found"
+    unknown = "previous_response_id" in said.text and "not found" in said.text
+    if name not in said.text and not unknown:
+        return None
+    return Fault(name=name, info=_info(ErrorKind.INVALID_REQUEST, said, name))
+
+
+def _auth(said: Said, retry_after_s: float | None, now_s: float) -> Fault | None:
+    refused = (
+        said.status in (401, 402, 403)
+        or said.type in ("authentication_error", "permission_error")
+        or said.code in ("invalid_api_key", "insufficient_quota", "billing_not_active")
+        or "invalid or expired token" in said.text
+        or "refresh_token_reused" in said.text
+    )
+    if not refused or said.code in _REQUEST_CODES:
+        return None
+    info = ErrorInfo(
+        kind=ErrorKind.UPSTREAM_UNAVAILABLE,
+        message="The upstream refused the gateway's credential",
+        code="auth_unavailable",
+        retryable=True,
+    )
+    return Fault(
+        name="auth_unavailable", info=info, again="next", rest=Rest(AUTH_REST_S, "credential_refused")
+    )
+
+
+def _limit(said: Said, retry_after_s: float | None, now_s: float) -> Fault | None:
+    used_up = said.type == "usage_limit_reached" or said.code == "usage_limit_reached"
+    full = any(words in said.message.lower() for words in _CAPACITY_WORDS)
+    limited = said.status == 429 or "rate_limit" in said.code or "rate_limit" in said.type
+    if not (used_up or full or limited):
+        return None
+    wait_s = _resets_in(said, now_s) if used_up else None
+    wait_s = retry_after_s if wait_s is None else wait_s
+    code = "usage_limit_reached" if used_up else None
+    info = _info(ErrorKind.RATE_LIMITED, said, code, retry_after_s=wait_s)
+    rest = Rest(wait_s or LIMIT_REST_S, "usage_limit" if used_up else "rate_limited", model_only=full)
+    return Fault(name="rate_limited", info=info, again="next", rest=rest)
+
+
+def _resets_in(said: Said, now_s: float) -> float | None:
+    at, left = said.error.get("resets_at"), said.error.get("resets_in_seconds")
+    if isinstance(at, int | float) and at > now_s:
+        return at - now_s
+    return float(left) if isinstance(left, int | float) and left > 0 else None
+
+
+def _request(said: Said, retry_after_s: float | None, now_s: float) -> Fault | None:
+    if said.code == "content_filter" or said.code == "content_policy_violation":
+        return Fault(name="content_filtered", info=_info(ErrorKind.CONTENT_FILTERED, said))
+    if said.status not in _REQUEST_STATUSES and not _REQUEST_CODES & {said.code, said.type}:
+        return None
+    return Fault(name="invalid_request", info=_info(ErrorKind.INVALID_REQUEST, said, said.code or None))
+
+
+def _missing(said: Said, retry_after_s: float | None, now_s: float) -> Fault | None:
+    if said.status not in (404, 405):
+        return None
+    if "not persisted" in said.text or "item with id" in said.text:
+        return Fault(name="invalid_request", info=_info(ErrorKind.INVALID_REQUEST, said, said.code or None))
+    info = ErrorInfo(
+        kind=ErrorKind.UPSTREAM_UNAVAILABLE,
+        message="The upstream does not offer this model to the gateway",
+        code="model_unavailable",
+        retryable=False,
+    )
+    rest = Rest(MODEL_REST_S, "model_unsupported", model_only=True)
+    return Fault(name="model_unsupported", info=info, again="next", rest=rest)
+
+
+def _failure(said: Said, retry_after_s: float | None) -> Fault:
+    overloaded = said.status in (503, 529) or "overloaded" in said.text or said.code == "slow_down"
+    kind = ErrorKind.UPSTREAM_UNAVAILABLE if overloaded else ErrorKind.UPSTREAM_PROTOCOL
+    info = _info(kind, said, retry_after_s=retry_after_s)
+    rest = Rest(retry_after_s or FAILURE_REST_S, "failing", soft=True)
+    return Fault(name="upstream_failed", info=info, again="next", rest=rest)

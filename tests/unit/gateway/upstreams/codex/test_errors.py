@@ -1,0 +1,174 @@
+from typing import Any
+
+import pytest
+
+from gateway.kernel.errors import ErrorKind, InvalidRequest, RateLimited, UpstreamUnavailable
+from gateway.kernel.json import dumps
+from gateway.upstreams.codex.errors import AUTH_REST_S, classify, read_error
+from gateway.upstreams.faults import Fault, Rest, error_of
+
+NOW = 1_790_000_000.0
+
+
+def judged(status: int | None, error: Any, **more: Any) -> Fault:
+    body = error if isinstance(error, bytes) else dumps({"error": error})
+    return classify(read_error(body, status), now_s=NOW, **more)
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "name", "kind"),
+    [
+        (413, {"message": "x"}, "context_too_large", ErrorKind.CONTEXT_LENGTH),
+        (
+            400,
+            {"code": "context_length_exceeded", "message": "x"},
+            "context_too_large",
+            ErrorKind.CONTEXT_LENGTH,
+        ),
+        (400, {"message": "maximum context is 5"}, "context_too_large", ErrorKind.CONTEXT_LENGTH),
+        (
+            400,
+            {"code": "invalid_encrypted_content", "message": "x"},
+            "thinking_signature_invalid",
+            "invalid_request",
+        ),
+        (
+            400,
+            {"message": "No response with previous_response_id, not found"},
+            "previous_response_not_found",
+            None,
+        ),
+        (401, {"message": "bad key"}, "auth_unavailable", ErrorKind.UPSTREAM_UNAVAILABLE),
+        (403, {"message": "no"}, "auth_unavailable", ErrorKind.UPSTREAM_UNAVAILABLE),
+        (429, {"message": "slow"}, "rate_limited", ErrorKind.RATE_LIMITED),
+        (
+            429,
+            {"code": "insufficient_quota", "message": "x"},
+            "auth_unavailable",
+            ErrorKind.UPSTREAM_UNAVAILABLE,
+        ),
+        (503, {"message": "Selected model is at capacity"}, "rate_limited", ErrorKind.RATE_LIMITED),
+        (400, {"message": "odd field", "param": "input"}, "invalid_request", ErrorKind.INVALID_REQUEST),
+        (None, {"code": "cyber_policy", "message": "x"}, "invalid_request", ErrorKind.INVALID_REQUEST),
+        (400, {"code": "content_filter", "message": "x"}, "content_filtered", ErrorKind.CONTENT_FILTERED),
+        (404, {"message": "no such model"}, "model_unsupported", ErrorKind.UPSTREAM_UNAVAILABLE),
+        (404, {"message": "Item with id 'rs_1' not found"}, "invalid_request", ErrorKind.INVALID_REQUEST),
+        (500, {"message": "oops"}, "upstream_failed", ErrorKind.UPSTREAM_PROTOCOL),
+        (503, {"message": "oops"}, "upstream_failed", ErrorKind.UPSTREAM_UNAVAILABLE),
+        (
+            None,
+            {"code": "server_is_overloaded", "message": "x"},
+            "upstream_failed",
+            ErrorKind.UPSTREAM_UNAVAILABLE,
+        ),
+        (None, {}, "upstream_failed", ErrorKind.UPSTREAM_PROTOCOL),
+        (502, b"<html>bad gateway</html>", "upstream_failed", ErrorKind.UPSTREAM_PROTOCOL),
+    ],
+)
+def test_the_first_rule_that_fits_decides(
+    status: int | None, error: Any, name: str, kind: str | None
+) -> None:
+    fault = judged(status, error)
+    assert fault.name == name
+    assert kind is None or fault.info.kind == kind
+
+
+def test_faults_of_the_request_move_nothing_and_rest_nobody() -> None:
+    for status, error in [
+        (400, {"message": "x"}),
+        (413, {}),
+        (422, {}),
+        (400, {"code": "invalid_encrypted_content"}),
+    ]:
+        fault = judged(status, error)
+        assert (fault.again, fault.rest, fault.info.retryable) == ("no", None, False)
+
+
+def test_rp_57_a_rejected_blob_is_a_fault_of_its_own() -> None:
+    """Given 400 invalid_encrypted_content; expect code thinking_signature_invalid and the purge."""
+    fault = judged(
+        400,
+        {
+            "code": "invalid_encrypted_content",
+            "message": "The encrypted content gAAA... could not be verified.",
+        },
+    )
+    assert (fault.name, fault.info.code, fault.signature) == ("thinking_signature_invalid",) * 2 + (True,)
+    assert fault.info.kind == ErrorKind.INVALID_REQUEST
+
+
+def test_rp_58_signatures_are_told_from_contexts_inside_a_stream() -> None:
+    """Given response.failed with "Invalid signature in thinking block": a purge. Given the code
+    context_length_exceeded: the class context_too_large, and none.
+    """
+    failed = {
+        "type": "response.failed",
+        "response": {"error": {"message": "Invalid signature in thinking block"}},
+    }
+    assert classify(read_error(failed), now_s=NOW).signature
+    failed = {
+        "type": "response.failed",
+        "response": {"error": {"code": "context_length_exceeded", "message": "x"}},
+    }
+    fault = classify(read_error(failed), now_s=NOW)
+    assert (fault.name, fault.signature) == ("context_too_large", False)
+
+
+def test_rp_59_the_context_wins_over_the_signature() -> None:
+    """Given code context_length_exceeded and the text invalid_encrypted_content; expect the context class."""
+    fault = judged(400, {"code": "context_length_exceeded", "message": "invalid_encrypted_content"})
+    assert (fault.name, fault.signature) == ("context_too_large", False)
+
+
+def test_rp_60_a_used_up_limit_is_429_with_its_wait() -> None:
+    """Given usage_limit_reached with resets_in_seconds 90 and status 400; expect 429 and Retry-After 90."""
+    fault = judged(400, {"type": "usage_limit_reached", "resets_in_seconds": 90})
+    assert (fault.info.kind, fault.info.retry_after_s) == (ErrorKind.RATE_LIMITED, 90)
+    assert fault.rest == Rest(90, "usage_limit")
+    at = judged(429, {"type": "usage_limit_reached", "resets_at": NOW + 30})
+    assert at.info.retry_after_s == 30
+
+
+def test_the_operators_credential_is_not_the_clients() -> None:
+    fault = judged(401, {"message": "Incorrect API key provided: sk-secret"})
+    assert "secret" not in fault.info.message
+    assert (fault.again, fault.rest) == ("next", Rest(AUTH_REST_S, "credential_refused"))
+    assert isinstance(error_of(fault.info), UpstreamUnavailable)
+
+
+def test_foreign_words_lose_their_secrets() -> None:
+    assert "sk-abcdefghij" not in judged(500, {"message": "key sk-abcdefghij failed"}).info.message
+
+
+def test_waits_of_the_header_are_passed_on() -> None:
+    fault = judged(503, {"message": "later"}, retry_after_s=7)
+    assert fault.info.retry_after_s == 7
+    assert fault.rest == Rest(7, "failing", soft=True)
+    assert isinstance(error_of(judged(429, {"message": "x"}, retry_after_s=3).info), RateLimited)
+
+
+def test_a_request_fault_keeps_its_field() -> None:
+    fault = judged(400, {"message": "odd", "param": "input[0].id", "code": "invalid_value"})
+    error = error_of(fault.info)
+    assert isinstance(error, InvalidRequest)
+    assert (error.param, error.code, error.kind, error.retryable) == (
+        "input[0].id",
+        "invalid_value",
+        ErrorKind.INVALID_REQUEST,
+        False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b'{"detail":"Unsupported"}', "Unsupported"),
+        (b'{"error":"plain"}', "plain"),
+        (b"not json", "not json"),
+        (b"", "upstream stream failed without error details"),
+        (b"[]", "[]"),
+        (b'{"error":{"type":"server_error"}}', "server_error"),
+    ],
+)
+def test_a_message_is_found_wherever_it_stands(body: bytes, message: str) -> None:
+    assert read_error(body, 500).message == message
