@@ -1,6 +1,9 @@
 """The official Anthropic SDK against `lingma-gateway up`: what a person who has only that SDK sees."""
 
 import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -398,3 +401,17 @@ async def test_the_sdk_waits_and_asks_again_by_itself(narrow: Service) -> None:
             )
         )
     assert [text_of(answer) for answer in answers] == ["0", "1", "2"]
+
+
+def test_the_example_runs(live: Service) -> None:
+    done = subprocess.run(
+        [sys.executable, "examples/anthropic/chat.py"],
+        env={**os.environ, "GATEWAY_URL": live.url},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Hello from the gateway" in done.stdout
+    assert "end_turn" in done.stdout
