@@ -1,11 +1,24 @@
 """The official OpenAI SDK against `lingma-gateway up`: what a person who has only that SDK sees."""
 
+import gzip
+import sys
+import zlib
+from typing import Any
+
+import httpx2
 import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
-from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
+from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionMessageParam
+from pydantic import BaseModel
 
+from gateway.kernel.json import dumps
 from tests.support.processes import Service, asks_of, get_json, wait_for
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 pytestmark = pytest.mark.conformance
 
@@ -125,15 +138,6 @@ def test_the_request_id_comes_back(live: Service) -> None:
     assert raw.request_id == "mine-1"
 
 
-def test_models_are_listed_and_found(live: Service) -> None:
-    with sync_client(live) as client:
-        ids = [model.id for model in client.models.list()]
-        assert "org_auto" in ids
-        assert client.models.retrieve(ids[-1]).id == ids[-1]
-        with pytest.raises(openai.NotFoundError):
-            client.models.retrieve("no-such-model")
-
-
 @pytest.mark.parametrize(
     ("body", "param"),
     [
@@ -146,6 +150,13 @@ def test_models_are_listed_and_found(live: Service) -> None:
         ({"model": "m", "messages": [{"role": "robot", "content": "x"}]}, "messages.0.role"),
         ({"model": "m", "messages": [{"role": "user", "content": "x"}], "temperature": "hot"}, "temperature"),
         ({"model": "m", "messages": [{"role": "user", "content": "x"}], "n": 2}, "n"),
+        ({"model": "m", "messages": [{"role": "user", "content": "x"}], "temperature": 3}, "temperature"),
+        ({"model": "m", "messages": [{"role": "user", "content": "x"}], "stop": ["a"] * 5}, "stop"),
+        ({"model": "m", "messages": [{"role": "user", "content": "x"}], "logprobs": True}, "logprobs"),
+        (
+            {"model": "m", "messages": [{"role": "user", "content": "x"}], "stream_options": {}},
+            "stream_options",
+        ),
     ],
 )
 def test_bad_fields_are_named(live: Service, body: dict[str, object], param: str) -> None:
@@ -153,6 +164,107 @@ def test_bad_fields_are_named(live: Service, body: dict[str, object], param: str
         client.post("/chat/completions", body=body, cast_to=object)
     assert caught.value.param == param
     assert caught.value.type == "invalid_request_error"
+
+
+def test_everything_openai_has_a_setting_for_is_served_and_told(live: Service) -> None:
+    with sync_client(live) as client:
+        raw = client.chat.completions.with_raw_response.create(
+            model="org_auto",
+            messages=[
+                {"role": "developer", "content": "Be brief."},
+                {"role": "user", "name": "ann", "content": [{"type": "text", "text": "say all"}]},
+            ],
+            n=1,
+            seed=7,
+            temperature=0.5,
+            top_p=0.9,
+            presence_penalty=-2,
+            frequency_penalty=2,
+            max_completion_tokens=100,
+            stop=["###"],
+            logprobs=False,
+            logit_bias={"50256": -100},
+            modalities=["text"],
+            response_format={"type": "text"},
+            reasoning_effort="low",
+            verbosity="low",
+            service_tier="flex",
+            store=True,
+            metadata={"a": "b"},
+            prediction={"type": "content", "content": "all"},
+            web_search_options={"search_context_size": "low"},
+            prompt_cache_key="k",
+            safety_identifier="s",
+            parallel_tool_calls=False,
+        )
+    completion = raw.parse()
+    assert completion.choices[0].message.content == "all"
+    assert completion.service_tier == "default"
+    told = raw.headers["x-gateway-losses"]
+    for lost in (
+        "logit_bias",
+        "verbosity",
+        "service_tier",
+        "store",
+        "prediction",
+        "web_search_options",
+        "seed",
+    ):
+        assert lost in told
+
+
+class Person(BaseModel):
+    name: str
+    age: int
+
+
+def test_the_sdk_parses_structured_answers(live: Service) -> None:
+    with sync_client(live) as client:
+        asked = user('reply with exactly: {"name": "Ada", "age": 36}')
+        whole = client.chat.completions.parse(model="org_auto", messages=asked, response_format=Person)
+        with client.chat.completions.stream(
+            model="org_auto", messages=asked, response_format=Person
+        ) as stream:
+            final = stream.get_final_completion()
+    assert whole.choices[0].message.parsed == final.choices[0].message.parsed == Person(name="Ada", age=36)
+
+
+def test_an_answer_is_valid_to_the_letter(live: Service) -> None:
+    """The SDK reads what it gets without checking; its types, as models, do check."""
+    with sync_client(live) as client:
+        asked: dict[str, Any] = {"model": "org_auto", "messages": user("think about 7, then say done")}
+        whole = client.chat.completions.with_raw_response.create(**asked)
+        ChatCompletion.model_validate_json(whole.content, strict=True)
+        with client.chat.completions.with_streaming_response.create(
+            **asked, stream=True, stream_options={"include_usage": True}
+        ) as streamed:
+            lines = [line.removeprefix("data: ") for line in streamed.iter_lines() if line]
+    assert lines.pop() == "[DONE]"
+    for line in lines:
+        ChatCompletionChunk.model_validate_json(line, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("coding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress), ("zstd", zstd.compress)]
+)
+def test_compressed_requests_are_read(live: Service, coding: str, pack: Any) -> None:
+    body = dumps({"model": "org_auto", "messages": [{"role": "user", "content": "say packed"}]})
+    answer = httpx2.post(
+        f"{live.url}/v1/chat/completions",
+        content=pack(body),
+        headers={"content-encoding": coding},
+        timeout=60,
+    )
+    assert answer.json()["choices"][0]["message"]["content"] == "packed"
+
+
+def test_a_coding_that_nobody_reads_is_told_in_the_envelope(live: Service) -> None:
+    answer = httpx2.post(
+        f"{live.url}/v1/chat/completions", content=b"x", headers={"content-encoding": "br"}, timeout=60
+    )
+    assert answer.status_code == 415
+    assert answer.json()["error"]["code"] == "unsupported_content_encoding"
+    assert answer.headers["accept-encoding"] == "gzip, deflate, zstd"
 
 
 async def test_leaving_a_stream_stops_the_work(live: Service) -> None:

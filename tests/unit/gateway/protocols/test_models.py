@@ -161,6 +161,14 @@ async def test_errors_come_in_the_envelope_of_whose_client_it_is(method: str, pa
     assert (ours.status, list(ours.json)) == (401 if method == "GET" else 405, ["error"])
 
 
+async def test_anthropics_clients_get_anthropics_errors() -> None:
+    closed = FakeDeps(keys="k1", catalog=FakeCatalog(*ENTRIES))
+    refused = await get("/v1/models", closed, **{"anthropic_version": "2023-06-01"})
+    assert (refused.status, refused.json["error"]["type"]) == (401, "authentication_error")
+    missing = await get("/v1/models/nope", closed, **{"anthropic_version": "2023-06-01", "x_api_key": "k1"})
+    assert (missing.status, missing.json["error"]["type"]) == (404, "not_found_error")
+
+
 # -- keys -------------------------------------------------------------------------------------------------
 
 
