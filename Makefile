@@ -25,7 +25,7 @@ run: $(RUN_STAMP) ## Serve on http://127.0.0.1:8317 with the bundled Lingma simu
 	@exec $(BIN)/lingma-gateway up
 
 .PHONY: test
-test: test-unit test-contract test-conformance test-e2e test-clients ## Run every test (installs what it needs, a Redis server included)
+test: test-unit test-contract test-matrix test-conformance test-e2e test-clients ## Run every test (installs what it needs, a Redis server included)
 
 .PHONY: test-unit
 test-unit: $(DEV_STAMP) redis-server ## Unit and property tests
@@ -34,6 +34,10 @@ test-unit: $(DEV_STAMP) redis-server ## Unit and property tests
 .PHONY: test-contract
 test-contract: $(DEV_STAMP) redis-server ## Every implementation of a port against one suite, on a real Redis
 	$(PYTEST) tests/contract -n $(WORKERS)
+
+.PHONY: test-matrix
+test-matrix: $(DEV_STAMP) ## Every upstream answer through every client encoder (REWRITE_SNAPSHOTS=1 writes the snapshots)
+	$(PYTEST) tests/matrix -n $(WORKERS)
 
 .PHONY: test-conformance
 test-conformance: $(DEV_STAMP) redis-server ## Official SDKs against a live gateway

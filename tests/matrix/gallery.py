@@ -69,6 +69,11 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     rewritten: bool = False
     """A finished item says another text than its deltas: a stream cannot take back what it said."""
 
+    @property
+    def custom(self) -> bool:
+        """Whether it takes a client that can offer custom tools."""
+        return any(offer.kind == "custom" for offer in self.offers)
+
 
 USAGE = Usage(input_tokens=12, output_tokens=34)
 WEATHER = Offer("get_weather")
@@ -170,7 +175,15 @@ def started(turn: Turn) -> TurnStarted:
 
 
 def framed(events: Sequence[TurnEvent]) -> list[Frame]:
-    return [Frame((event,)) for event in events]
+    """A frame for each, but an item that was cut short is closed by what ends the turn."""
+    frames: list[Frame] = []
+    for event in events:
+        last = frames[-1].events[-1] if frames else None
+        if isinstance(event, TurnFailed | TurnCancelled) and isinstance(last, ItemDone):
+            frames[-1] = Frame((last, event))
+        else:
+            frames.append(Frame((event,)))
+    return frames
 
 
 # -- the gallery ------------------------------------------------------------------------------------------
@@ -530,7 +543,7 @@ def _ends() -> None:
     )
     broken = failed(ErrorKind.UPSTREAM_PROTOCOL, "it broke", retryable=True)
     _show("failed_before_content", "a failure before anything was said", broken)
-    _show("failed_after_content", "a failure behind a finished message", *text, broken)
+    _show("failed_after_content", "a failure behind a finished message", *text, Heartbeat(), broken)
     _show(
         "failed_inside_a_message",
         "a failure that cut a message short",
@@ -548,6 +561,7 @@ def _ends() -> None:
         "failed_with_everything",
         "a failure with a code, a field and a time to wait",
         *text,
+        Heartbeat(),
         failed(
             ErrorKind.RATE_LIMITED,
             "too fast: wait ä",
@@ -559,7 +573,8 @@ def _ends() -> None:
     )
     reasons: tuple[CancelReason, ...] = ("client_gone", "deadline", "drain", "admin")
     for reason in reasons:
-        _show(f"cancelled_{reason}", f"cancelled: {reason}", *text, TurnCancelled(reason))
+        _show(f"cancelled_{reason}", f"cancelled: {reason}", *text, Heartbeat(), TurnCancelled(reason))
+    _show("cancelled_inside_a_message", "cancelled in the middle of a message", *text, TurnCancelled("drain"))
     _show("cancelled_before_content", "cancelled before anything was said", TurnCancelled("drain"))
 
 

@@ -23,7 +23,8 @@ from typing import Any, get_args
 
 import msgspec
 import openresponses_types as open_responses
-from openai.types.responses import Response, ResponseStreamEvent
+from openai.types.responses import Response, ResponseOutputItem, ResponseStreamEvent
+from openai.types.responses.response_output_text import Annotation
 from pydantic import BaseModel
 
 from gateway.kernel.json import loads
@@ -105,6 +106,8 @@ _SCHEMA_EVENTS = _events_of(
     value for name, value in vars(open_responses).items() if name.endswith("StreamingEvent")
 )
 _SDK_EVENTS = _events_of(iter(get_args(get_args(ResponseStreamEvent)[0])))
+_SDK_ITEMS = _events_of(iter(get_args(get_args(ResponseOutputItem)[0])))
+_SDK_NOTES = _events_of(iter(get_args(get_args(Annotation)[0])))
 
 
 def _check_schema(event: dict[str, Any]) -> None:
@@ -130,7 +133,10 @@ def _check_sdk(event: dict[str, Any]) -> None:
         return
     if "response" in event:
         event = {**event, "response": _response_as_sdk(event["response"])}
-    cls.model_validate(event)
+    for member, known in (("item", _SDK_ITEMS), ("annotation", _SDK_NOTES)):
+        if member in event and event[member]["type"] not in known:
+            return
+    cls.model_validate(_with_known_notes(event))
 
 
 def _response_as_schema(response: dict[str, Any]) -> dict[str, Any]:
@@ -161,10 +167,23 @@ def _response_as_sdk(response: dict[str, Any]) -> dict[str, Any]:
     response = {key: value for key, value in response.items() if key != "output_text"}
     if (error := response["error"]) is not None:
         response["error"] = {**error, "code": _SDK_CODES.get(error["code"], error["code"])}
+    response["output"] = [item for item in response["output"] if item["type"] in _SDK_ITEMS]
     details = response["incomplete_details"]
     if details is not None and details["reason"] not in _SDK_REASONS:
         response["incomplete_details"] = None
-    return response
+    return _with_known_notes(response)  # type: ignore[no-any-return]
+
+
+def _with_known_notes(value: Any) -> Any:
+    """The same without annotations that the SDK does not know."""
+    if isinstance(value, list):
+        return [_with_known_notes(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    found = {name: _with_known_notes(item) for name, item in value.items()}
+    if isinstance(notes := found.get("annotations"), list):
+        found["annotations"] = [note for note in notes if note["type"] in _SDK_NOTES]
+    return found
 
 
 def _item_as_schema(item: dict[str, Any]) -> dict[str, Any]:
