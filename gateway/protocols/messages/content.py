@@ -11,6 +11,7 @@ from typing import assert_never, cast
 
 from gateway.kernel.json import Json, JsonObject, dumps
 from gateway.protocols.bodies import missing
+from gateway.protocols.openai.content import split_data_url
 from gateway.turn.flatten import flatten_parts
 from gateway.turn.items import (
     Item,
@@ -203,6 +204,9 @@ class Conversation:
 
 
 def _media(kind: MediaKind, source: Source, name: str | None = None) -> MediaPart:
+    if source.url is not None and (inline := split_data_url(source.url)) is not None:
+        mime_type, data = inline
+        return MediaPart(kind=kind, mime_type=mime_type, data=data, name=name)
     return MediaPart(
         kind=kind,
         mime_type=source.media_type,

@@ -229,6 +229,10 @@ def test_thinking_comes_back_with_its_signature(block: Any, item: Item) -> None:
             MediaPart(kind="image", mime_type="image/webp", data="AA"),
         ),
         ({"type": "url", "url": "https://x/y.png"}, MediaPart(kind="image", url="https://x/y.png")),
+        (
+            {"type": "url", "url": "data:image/png;base64,AA"},
+            MediaPart(kind="image", mime_type="image/png", data="AA"),
+        ),
         ({"type": "file", "file_id": "file_1"}, MediaPart(kind="image", file_id="file_1")),
     ],
 )

@@ -1,13 +1,18 @@
+import copy
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.kernel.errors import InvalidRequest
 from gateway.kernel.ids import TurnId
 from gateway.kernel.json import dumps
 from gateway.protocols.bodies import TurnContext
 from gateway.protocols.messages.parse import parse_count, parse_messages
+from gateway.sessions.key import lookup_key
 from gateway.sessions.policy import affinity
+from gateway.turn.estimate import input_tokens
 from gateway.turn.items import Message, TextPart
 from gateway.turn.losses import Loss
 from gateway.turn.request import OutputFormat, ReasoningRequest, Sampling, Turn
@@ -176,6 +181,101 @@ def test_what_is_empty_is_no_loss() -> None:
 def test_an_answer_that_is_begun_for_the_model_is_told() -> None:
     turn = turn_of(messages=[USER, {"role": "assistant", "content": "The answer is ("}])
     assert turn.losses == (Loss("messages.1", "prefill-not-continued"),)
+
+
+# -- anything ---------------------------------------------------------------------------------------------
+
+EVERYTHING: Any = {
+    "model": "m",
+    "max_tokens": 5,
+    "system": [{"type": "text", "text": "s", "cache_control": {"type": "ephemeral"}}],
+    "messages": [
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "a"},
+                {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AA"}},
+                {
+                    "type": "document",
+                    "source": {"type": "content", "content": [{"type": "text", "text": "d"}]},
+                    "title": "t",
+                    "citations": {"enabled": True},
+                },
+                {
+                    "type": "search_result",
+                    "source": "u",
+                    "title": "t",
+                    "content": [{"type": "text", "text": "x"}],
+                },
+                {"type": "container_upload", "file_id": "f"},
+                {"type": "hologram", "depth": [1]},
+            ],
+        },
+        {"role": "system", "content": "now"},
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": "hm", "signature": "s"},
+                {"type": "redacted_thinking", "data": "x"},
+                {"type": "compaction", "content": "so far"},
+                {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"query": "q"}},
+                {
+                    "type": "web_search_tool_result",
+                    "tool_use_id": "s",
+                    "content": [{"encrypted_content": "x"}],
+                },
+                {"type": "tool_use", "id": "c", "name": "find", "input": {"q": [1, None]}},
+            ],
+        },
+        {
+            "role": "user",
+            "content": [
+                {
+                    "type": "tool_result",
+                    "tool_use_id": "c",
+                    "is_error": False,
+                    "content": [{"type": "tool_reference", "tool_name": "n"}],
+                }
+            ],
+        },
+    ],
+    "tools": [
+        {"name": "find", "input_schema": {"type": "object"}},
+        {"type": "bash_20250124", "name": "bash"},
+    ],
+    "tool_choice": {"type": "tool", "name": "find", "disable_parallel_tool_use": True},
+    "thinking": {"type": "enabled", "budget_tokens": 1024},
+    "output_config": {"effort": "low", "format": FORMAT},
+    "metadata": {"user_id": "u"},
+    "stop_sequences": ["x"],
+    "temperature": 0.5,
+    "stream": True,
+    "context_management": {"edits": []},
+}
+VALUES = st.sampled_from([None, True, 0, -1, 1.5, "", "text", [], ["x"], {}, {"type": "text"}, [{}], [None]])
+
+
+def places(value: Any) -> list[tuple[Any, Any]]:
+    """Every member of every object and list in it, as what holds it and where it is."""
+    held = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [place for at, inner in list(held) for place in ((value, at), *places(inner))]
+
+
+@given(st.data())
+def test_any_body_is_a_turn_or_refused_by_name(data: st.DataObject) -> None:
+    body = copy.deepcopy(EVERYTHING)
+    for _ in range(data.draw(st.integers(0, 3))):
+        holder, at = data.draw(st.sampled_from(places(body)))
+        holder[at] = data.draw(VALUES)
+    try:
+        turn = parse_messages(dumps(body), context_of())
+    except InvalidRequest as problem:
+        assert problem.param
+        assert f"'{problem.param}" in problem.message
+    else:
+        assert input_tokens(turn) > 0
+        assert affinity(turn)
+        lookup_key(turn)
 
 
 # -- affinity ---------------------------------------------------------------------------------------------
