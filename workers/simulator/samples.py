@@ -1,4 +1,4 @@
-"""A value for a JSON Schema, as a model would answer one: the smallest that is valid. Pure.
+"""A value for a JSON Schema, as a model would answer one: a small one that is valid. Pure.
 
 Understands what clients really send: types, enums, constants, bounds, references, alternatives. It is no
 validator: of contradictory schemas it makes something.
@@ -46,13 +46,22 @@ class _Sampler:
             case "array":
                 return [self.value(schema.get("items", {}), depth + 1)] * max(1, schema.get("minItems", 1))
             case "integer" | "number":
-                return schema.get("minimum", schema.get("exclusiveMinimum", -1) + 1)
+                return self._number(schema)
             case "boolean":
                 return True
             case "null":
                 return None
             case _:
                 return self._text[: schema.get("maxLength", len(self._text))]
+
+    @staticmethod
+    def _number(schema: dict[str, Any]) -> Any:
+        """The least allowed, else 1: bounds that only a description tells seldom begin below."""
+        if "minimum" in schema:
+            return schema["minimum"]
+        if "exclusiveMinimum" in schema:
+            return schema["exclusiveMinimum"] + 1
+        return min(1, schema.get("maximum", 1))
 
     def _resolve(self, reference: str) -> Any:
         found = self._root
