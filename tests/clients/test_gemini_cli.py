@@ -1,7 +1,7 @@
 """Gemini CLI: real turns through a live gateway."""
 
+import json
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -18,12 +18,14 @@ pytestmark = pytest.mark.clients
 HARMLESS = re.compile(r"^(Ripgrep is not available|\[STARTUP\] Phase |$)")
 
 
-def gemini(directory: Path, url: str, *, key: str = "any") -> Cli:
-    """A Gemini CLI with the example's settings."""
+def gemini(directory: Path, url: str, *, key: str = "any", attempts: int = 10) -> Cli:
+    """A Gemini CLI with the example's settings; of its own accord it tries ten times."""
     client = Cli("gemini-cli", directory, GEMINI_CLI_TRUST_WORKSPACE="true")
     home = client.home / ".gemini"
     home.mkdir()
-    shutil.copy(EXAMPLE / "settings.json", home)
+    settings = json.loads((EXAMPLE / "settings.json").read_text())
+    settings["general"]["maxAttempts"] = attempts
+    (home / "settings.json").write_text(json.dumps(settings))
     env = (EXAMPLE / "gateway.env").read_text()
     assert "http://127.0.0.1:8317" in env
     (home / ".env").write_text(env.replace("http://127.0.0.1:8317", url).replace("=any", f"={key}"))

@@ -50,7 +50,10 @@ def ask(
                 settings["CLAUDE_CODE_MAX_RETRIES"] = "0"
             return claude(directory, url, **settings).run("claude", "-p", "say alpha")
         case "gemini-cli":
-            return gemini(directory, url, key=key).run("gemini", "-m", model, "-p", "say alpha")
+            attempts = 10 if patient else 1
+            return gemini(directory, url, key=key, attempts=attempts).run(
+                "gemini", "-m", model, "-p", "say alpha"
+            )
         case _:
             changes = () if patient else (ONCE,)
             return codex(client, directory, url, *changes, key=key).run(*EXEC, "-m", model, "say alpha")
