@@ -25,7 +25,7 @@ run: $(RUN_STAMP) ## Serve on http://127.0.0.1:8317 with the bundled Lingma simu
 	@exec $(BIN)/lingma-gateway up
 
 .PHONY: test
-test: test-unit test-contract test-matrix test-conformance test-e2e test-clients ## Run every test (installs what it needs, a Redis server included)
+test: test-unit test-contract test-matrix test-conformance test-e2e test-examples test-clients ## Run every test (installs what it needs, a Redis server included)
 
 .PHONY: test-unit
 test-unit: $(DEV_STAMP) redis-server ## Unit and property tests
@@ -46,6 +46,10 @@ test-conformance: $(DEV_STAMP) redis-server ## Official SDKs against a live gate
 .PHONY: test-e2e
 test-e2e: $(DEV_STAMP) redis-server ## Gateways, workers and Redis as processes: kill, cut, drain
 	$(PYTEST) tests/e2e -n $(WORKERS)
+
+.PHONY: test-examples
+test-examples: $(DEV_STAMP) ## Every script under examples/ against a live gateway
+	$(PYTEST) tests/examples
 
 .PHONY: test-clients
 test-clients: $(DEV_STAMP) ## Codex, Claude Code and Gemini CLI against a live gateway (skipped without npm or a registry)
