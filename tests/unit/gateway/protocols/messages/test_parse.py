@@ -266,7 +266,7 @@ def test_any_body_is_a_turn_or_refused_by_name(data: st.DataObject) -> None:
     body = copy.deepcopy(EVERYTHING)
     for _ in range(data.draw(st.integers(0, 3))):
         holder, at = data.draw(st.sampled_from(places(body)))
-        holder[at] = data.draw(VALUES)
+        holder[at] = copy.deepcopy(data.draw(VALUES))
     try:
         turn = parse_messages(dumps(body), context_of())
     except InvalidRequest as problem:
