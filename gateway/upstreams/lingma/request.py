@@ -176,6 +176,8 @@ def losses_of(turn: Turn, tools: ToolPolicy) -> list[Loss]:
         losses.append(Loss("response_format", "asked-in-prompt"))
     if turn.reasoning is not None and turn.reasoning.effort is not None:
         losses.append(Loss("reasoning_effort", "unsupported"))
+    if turn.reasoning is not None and turn.reasoning.budget_tokens is not None:
+        losses.append(Loss("reasoning_budget", "unsupported"))
     if turn.tools:
         # Lingma is told of them, but what it calls does not come back to the client.
         losses.append(Loss("tools", "calls-not-returned" if tools.offered(turn) else "not-forwarded"))

@@ -1,7 +1,7 @@
 from gateway.kernel.ids import TurnId
 from gateway.kernel.json import loads
 from gateway.turn.items import Item, MediaPart, Message, Role, TextPart, ToolCall, ToolResult
-from gateway.turn.request import OutputFormat, RawRequest, Sampling, Turn
+from gateway.turn.request import OutputFormat, RawRequest, ReasoningRequest, Sampling, Turn
 from gateway.turn.tools import NONE, ToolChoice, ToolSpec
 from gateway.upstreams.lingma.request import ToolPolicy, ask_mode, build_ask, losses_of, transcript
 
@@ -119,12 +119,15 @@ def test_what_lingma_cannot_honour_is_a_loss() -> None:
         image,
         sampling=Sampling(temperature=0.0, stop=("x",)),
         output_format=OutputFormat(kind="json_object"),
+        reasoning=ReasoningRequest(effort="high", budget_tokens=1024),
         tools=(FIND,),
     )
     losses = {str(loss) for loss in losses_of(subject, ToolPolicy(forward=False))}
     assert losses >= {
         "temperature:unsupported",
         "stop:unsupported",
+        "reasoning_effort:unsupported",
+        "reasoning_budget:unsupported",
         "response_format:asked-in-prompt",
         "tools:not-forwarded",
     }
