@@ -68,8 +68,8 @@ def _refuse(request: ResponsesRequest) -> None:
     if request.previous_response_id:
         raise InvalidRequest(
             f"Previous response with id '{request.previous_response_id[:80]}' not found: this gateway does "
-            "not store responses yet; please leave 'previous_response_id' out and send the whole conversation "
-            "as 'input'",
+            "not store responses yet; please leave 'previous_response_id' out and send the whole "
+            "conversation as 'input'",
             param="previous_response_id",
             code="previous_response_not_found",
         )

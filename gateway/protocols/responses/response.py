@@ -172,9 +172,13 @@ def _tool_echo(tool: JsonObject) -> JsonObject:
     kind = tool.get("type", "function")
     nested = tool.get(str(kind))
     flat = {"type": kind, **nested} if isinstance(nested, dict) else {**tool, "type": kind}
-    if kind != "function":
-        return flat
-    return {"description": None, "parameters": None, "strict": None, **flat}
+    match kind:
+        case "function":
+            return {"description": None, "parameters": None, "strict": None, **flat}
+        case "namespace":
+            return {"description": "", **flat}
+        case _:
+            return flat
 
 
 class Ending(NamedTuple):
