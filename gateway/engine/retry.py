@@ -8,7 +8,10 @@ import msgspec
 
 from gateway.turn.ports import AttemptFailed
 
-MAX_ATTEMPTS = 4
+MAX_ATTEMPTS = 6
+MAX_ROUNDS = 2
+"""How often all candidates are tried, when their failures allow it."""
+ROUND_PAUSE_S = 0.4
 MAX_FRESH = 1
 """A lost context is answered by one attempt with the full history."""
 
@@ -20,13 +23,17 @@ class Plan(msgspec.Struct):
     index: int = 0
     attempts: int = 0
     fresh: bool = False
+    pause_s: float = 0.0
+    """How long to wait before the next attempt."""
     _fresh_used: int = 0
+    _rounds: int = 1
 
     def begin(self) -> None:
         self.attempts += 1
 
     def after(self, failure: AttemptFailed) -> bool:
         """Arrange the next attempt; False when there must not be one."""
+        self.pause_s = 0.0
         if self.attempts >= MAX_ATTEMPTS:
             return False
         match failure.again:
@@ -41,7 +48,15 @@ class Plan(msgspec.Struct):
             case "retry":
                 return True
             case "next":
-                if self.index + 1 >= self.candidates:
-                    return False
-                self.index += 1
-                return True
+                return self._next(failure)
+
+    def _next(self, failure: AttemptFailed) -> bool:
+        if self.index + 1 < self.candidates:
+            self.index += 1
+            return True
+        if not failure.or_again or self._rounds >= MAX_ROUNDS:
+            return False
+        self._rounds += 1
+        self.index = 0
+        self.pause_s = ROUND_PAUSE_S
+        return True

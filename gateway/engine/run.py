@@ -184,6 +184,8 @@ class TurnRun:
                     return
                 except AttemptFailed as failure:
                     self._after(failure, plan)
+                if plan.pause_s:
+                    await asyncio.sleep(plan.pause_s)
         finally:
             for executor in used:
                 executor.conclude(self._turn)
@@ -265,6 +267,8 @@ class TurnRun:
         for frame in burst:
             events = frame.events
             if not events:
+                if frame.raw is not None and self._said_start:
+                    out.append(frame)  # for a client of the same dialect, who gets the bytes
                 continue
             if self._said_start and type(events[0]) is TurnStarted:
                 events = events[1:]  # a later attempt: the client knows already

@@ -80,10 +80,12 @@ class AttemptFailed(Exception):
     `retry` (same candidate), `next` (another candidate, if there is one).
     """
 
-    def __init__(self, error: GatewayError, *, again: Again = "no") -> None:
+    def __init__(self, error: GatewayError, *, again: Again = "no", or_again: bool = False) -> None:
+        """`or_again`: with `next`, when there is no other candidate, the same ones may be tried once more."""
         super().__init__(str(error))
         self.error = error
         self.again = again
+        self.or_again = or_again
 
 
 class Executor(Protocol):

@@ -33,7 +33,12 @@ class Account(NamedTuple):
 
 class _Cooling(msgspec.Struct):
     until_ms: int
-    reason: str
+    reason: str = ""
+    soft: bool = False
+    """It only failed; nobody forbade it."""
+
+
+_AWAKE = _Cooling(0)
 
 
 class Cooldowns:
@@ -43,32 +48,38 @@ class Cooldowns:
         self._keys = keys
         self._clock = clock
         self._accounts = list(accounts)
-        self._until_ms: dict[Account, int] = {}
+        self._cooling: dict[Account, _Cooling] = {}
 
-    def left_s(self, upstream: str, credential: str, model: str) -> float:
-        """How long the credential is still to be left alone for that model; 0 when it may be asked."""
-        whole = self._until_ms.get(Account(upstream, credential), 0)
-        of_model = self._until_ms.get(Account(upstream, credential, model), 0)
-        return max(0.0, (max(whole, of_model) - self._clock.now_ms()) / 1000)
+    def left_s(self, upstream: str, credential: str, model: str, *, soft: bool = True) -> float:
+        """How long the credential is still to be left alone for that model; 0 when it may be asked.
 
-    async def cool(self, account: Account, for_s: float, reason: str) -> None:
+        Without `soft`, only what was forbidden counts.
+        """
+        found = [
+            self._cooling.get(account, _AWAKE)
+            for account in (Account(upstream, credential), Account(upstream, credential, model))
+        ]
+        until_ms = max((one.until_ms for one in found if soft or not one.soft), default=0)
+        return max(0.0, (until_ms - self._clock.now_ms()) / 1000)
+
+    async def cool(self, account: Account, for_s: float, reason: str, *, soft: bool = False) -> None:
         """Leave it alone from now on; a longer rest that it already has stays."""
         for_s = min(for_s, MAX_COOLDOWN_S)
-        until_ms = self._clock.now_ms() + round(for_s * 1000)
-        if for_s <= 0 or until_ms <= self._until_ms.get(account, 0):
+        cooling = _Cooling(self._clock.now_ms() + round(for_s * 1000), reason, soft)
+        if for_s <= 0 or cooling.until_ms <= self._cooling.get(account, _AWAKE).until_ms:
             return
-        self._until_ms[account] = until_ms
+        self._cooling[account] = cooling
         log.warning(
             "upstream.cooling",
             extra={"upstream": account.upstream, "credential": account.credential, "reason": reason}
             | {"for_s": round(for_s, 3), "model": account.model},
         )
-        value = msgspec.json.encode(_Cooling(until_ms, reason))
+        value = msgspec.json.encode(cooling)
         await self._kv.kv_set(self._keys.cooldown(*account), value, KVSetOptions(px=for_s))
 
     async def warm(self, account: Account) -> None:
         """It answered again."""
-        if self._until_ms.pop(account, 0):
+        if self._cooling.pop(account, None) is not None:
             await self._kv.kv_del(self._keys.cooldown(*account))
 
     async def refresh(self) -> None:
@@ -78,11 +89,11 @@ class Cooldowns:
         values = await self._kv.kv_mget(*(self._keys.cooldown(*account) for account in self._accounts))
         now_ms = self._clock.now_ms()
         for account, value in zip(self._accounts, values, strict=True):
-            until_ms = max(_until_ms(value), self._until_ms.get(account, 0))
-            if until_ms > now_ms:
-                self._until_ms[account] = until_ms
+            longest = max(_read(value), self._cooling.get(account, _AWAKE), key=lambda one: one.until_ms)
+            if longest.until_ms > now_ms:
+                self._cooling[account] = longest
             else:
-                self._until_ms.pop(account, None)
+                self._cooling.pop(account, None)
 
     async def run(self) -> None:
         """Refresh until cancelled."""
@@ -91,10 +102,10 @@ class Cooldowns:
             await asyncio.sleep(REFRESH_S)
 
 
-def _until_ms(value: bytes | None) -> int:
+def _read(value: bytes | None) -> _Cooling:
     if value is None:
-        return 0
+        return _AWAKE
     try:
-        return msgspec.json.decode(value, type=_Cooling).until_ms
+        return msgspec.json.decode(value, type=_Cooling)
     except msgspec.DecodeError:
-        return 0
+        return _AWAKE

@@ -39,15 +39,19 @@ class UpstreamRequest(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
     headers: Mapping[str, str]
     limits: HttpLimits = HttpLimits()
+    total_s: float = 600.0
+    """The limit of everything together."""
     proxy: str | None = None
 
 
 class UpstreamAnswer:
     """An answer whose body is still to be read. One reader."""
 
-    def __init__(self, request: UpstreamRequest, response: aiohttp.ClientResponse) -> None:
+    def __init__(self, request: UpstreamRequest, response: aiohttp.ClientResponse, until: float) -> None:
+        """until: loop time of the end of everything."""
         self._request = request
         self._response = response
+        self._until = until
         self.status = response.status
         self.headers = response.headers
         """Names in any case."""
@@ -55,20 +59,26 @@ class UpstreamAnswer:
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The body as it arrives, what came together in one piece. Raises UpstreamError."""
         read = self._response.content.readany
+        time = asyncio.get_running_loop().time
         idle_s = self._request.limits.idle_s
         while True:
             try:
-                async with asyncio.timeout(idle_s):
+                # Around the read alone: one that ran while the consumer has the chunk would hit the consumer.
+                async with asyncio.timeout_at(min(time() + idle_s, self._until)):
                     data = await read()
             except TimeoutError:
-                raise UpstreamTimeout(
-                    f"Upstream {self._request.upstream} was silent for {idle_s:g} s", phase="idle"
-                ) from None
+                raise self._too_late(time()) from None
             except (aiohttp.ClientError, OSError) as error:
                 raise _broken(self._request, error) from None
             if not data:
                 return
             yield data
+
+    def _too_late(self, now: float) -> UpstreamTimeout:
+        if now >= self._until:
+            return UpstreamTimeout("The turn reached its time limit", phase="total")
+        idle_s = self._request.limits.idle_s
+        return UpstreamTimeout(f"Upstream {self._request.upstream} was silent for {idle_s:g} s", phase="idle")
 
     async def read(self, limit: int) -> bytes:
         """The whole body. Raises UpstreamError, also when it is longer than the limit."""
@@ -136,9 +146,10 @@ class UpstreamHttp:
         if self._session is None:
             raise UpstreamUnavailable("The gateway is shutting down")
         limits = request.limits
-        response: aiohttp.ClientResponse | None = None
+        now = asyncio.get_running_loop().time()
+        until = now + request.total_s
         try:
-            async with asyncio.timeout(limits.connect_s + limits.first_byte_s):
+            async with asyncio.timeout_at(min(now + limits.connect_s + limits.first_byte_s, until)):
                 response = await self._session.post(
                     request.url,
                     data=request.body,
@@ -153,6 +164,8 @@ class UpstreamHttp:
                 phase="connect",
             ) from None
         except TimeoutError:
+            if asyncio.get_running_loop().time() >= until:
+                raise UpstreamTimeout("The turn reached its time limit", phase="total") from None
             raise UpstreamTimeout(
                 f"Upstream {request.upstream} sent no answer within {limits.first_byte_s:g} s",
                 phase="first_byte",
@@ -160,7 +173,7 @@ class UpstreamHttp:
         except (aiohttp.ClientError, OSError) as error:
             raise _broken(request, error) from None
         try:
-            yield UpstreamAnswer(request, response)
+            yield UpstreamAnswer(request, response, until)
         finally:
             # After the end of the body this gives the connection back; before it, it closes the connection,
             # which is how an upstream learns that nobody listens any more.

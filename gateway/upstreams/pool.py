@@ -36,8 +36,11 @@ class HttpUpstream:
         return self._models
 
     def accounts(self, model: str, affinity: str) -> Sequence[str]:
+        """Who is awake; behind them who only failed lately, for there may be nobody else."""
         order = ranked(f"{self.name}\x1f{affinity}", self._weights)
-        return [name for name in order if self._cooldowns.left_s(self.name, name, model) == 0]
+        awake = [name for name in order if self._cooldowns.left_s(self.name, name, model) == 0]
+        allowed = [name for name in order if self._cooldowns.left_s(self.name, name, model, soft=False) == 0]
+        return awake + [name for name in allowed if name not in awake]
 
     def rest_s(self, model: str) -> float:
         return min(self._cooldowns.left_s(self.name, name, model) for name in self._weights)

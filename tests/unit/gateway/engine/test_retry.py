@@ -1,6 +1,6 @@
 import pytest
 
-from gateway.engine.retry import MAX_ATTEMPTS, Plan
+from gateway.engine.retry import MAX_ATTEMPTS, ROUND_PAUSE_S, Plan
 from gateway.kernel.errors import WorkerLost
 from gateway.turn.ports import Again, AttemptFailed
 
@@ -43,3 +43,14 @@ def test_attempts_are_bounded(again: Again) -> None:
         if not plan.after(failure(again)):
             break
     assert attempts <= MAX_ATTEMPTS
+
+
+def test_all_candidates_may_be_tried_once_more_after_a_pause() -> None:
+    plan = Plan(candidates=2)
+    indexes = []
+    while True:
+        plan.begin()
+        indexes.append((plan.index, plan.pause_s))
+        if not plan.after(AttemptFailed(WorkerLost("gone"), again="next", or_again=True)):
+            break
+    assert indexes == [(0, 0.0), (1, 0.0), (0, ROUND_PAUSE_S), (1, 0.0)]

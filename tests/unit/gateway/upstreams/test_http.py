@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+import msgspec
 import pytest
 
 from gateway.kernel.errors import UpstreamProtocol, UpstreamTimeout, UpstreamUnavailable
@@ -147,6 +148,17 @@ async def test_every_wait_has_its_limit(
                 await answer.read(100)
         assert caught.value.phase == phase
         await asyncio.wait_for(server.gone.wait(), 2)
+
+
+@pytest.mark.parametrize("says", [(), (HEAD,), (HEAD, chunk(b"data: a\n\n"))])
+async def test_everything_together_has_a_limit(says: tuple[bytes, ...]) -> None:
+    server = Server(*says)
+    async with serving(server) as http:
+        limited = msgspec.structs.replace(request(server.port), total_s=0.05)
+        with pytest.raises(UpstreamTimeout) as caught:
+            async with http.post(limited) as answer:
+                await answer.read(100)
+        assert caught.value.phase == "total"
 
 
 async def test_a_body_that_breaks_off_is_told() -> None:

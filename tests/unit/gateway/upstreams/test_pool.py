@@ -50,6 +50,15 @@ async def test_a_conversation_keeps_its_credential_until_that_rests() -> None:
     assert pool.rest_s("gpt") == pytest.approx(20)
 
 
+async def test_who_only_failed_is_asked_last_and_not_never() -> None:
+    pool, cooldowns = upstream()
+    first, second = pool.accounts("gpt", "conversation")
+    await cooldowns.cool(Account("openai", first), 30, "failing", soft=True)
+    assert pool.accounts("gpt", "conversation") == [second, first]
+    await cooldowns.cool(Account("openai", second), 30, "credential_refused")
+    assert pool.accounts("gpt", "conversation") == [first]
+
+
 def test_everything_that_may_cool_is_known_beforehand() -> None:
     assert set(accounts_of([CONFIG])) == {
         Account("openai", credential, model) for credential in ("a", "b") for model in ("", "gpt", "mini")

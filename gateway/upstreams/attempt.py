@@ -1,0 +1,210 @@
+"""One attempt on an HTTP upstream, whatever its dialect: ask, judge, decode, hold back, tell.
+
+A *lane* knows the dialect; this module knows when an attempt may still be followed by another. Until the
+first content everything is held back, so that a failure up to there leaves no trace with the client; from
+there on every failure is a terminal event. What replay has to remember is kept before the client learns that
+the turn is over, so that its next turn finds it.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from email.utils import parsedate_to_datetime
+from typing import Final, Protocol
+
+from gateway.kernel.clock import Clock
+from gateway.kernel.errors import GatewayError, UpstreamError, UpstreamTimeout
+from gateway.turn.events import TurnFailed, error_info
+from gateway.turn.frame import Burst, Frame
+from gateway.turn.ports import AttemptFailed, Call
+from gateway.upstreams.cooldowns import Account, Cooldowns
+from gateway.upstreams.faults import Fault, Rest, error_of
+from gateway.upstreams.http import UpstreamAnswer, UpstreamHttp, UpstreamRequest
+from gateway.wire.sse import SseEvent, SseSplitter
+
+log = logging.getLogger(__name__)
+
+MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
+"""Of an answer that is not streamed: images are long."""
+KEEP_S: Final = 2.0
+"""How long remembering may hold up the end of an answer."""
+FAILURE_REST_S: Final = 20.0
+
+
+class Lane(Protocol):
+    """The dialect's part of one attempt."""
+
+    ended: bool
+    """A terminal event was decoded."""
+    fault: Fault | None
+    """What the upstream said went wrong inside its stream."""
+
+    def request(self) -> UpstreamRequest:
+        """Raises GatewayError when it cannot be made."""
+        ...
+
+    def judge(self, status: int, body: bytes, retry_after_s: float | None) -> Fault:
+        """An answer that is an error."""
+        ...
+
+    def feed(self, event: SseEvent, seq: int) -> Frame: ...
+
+    def feed_whole(self, body: bytes) -> Frame: ...
+
+    def eof(self) -> Frame | None: ...
+
+    async def conclude(self, fault: Fault | None) -> None:
+        """The attempt is over: remember what a next turn needs, or forget what the upstream rejected."""
+        ...
+
+
+class Attempt:
+    """Runs one lane. Iterate `bursts()` once."""
+
+    def __init__(
+        self, call: Call, lane: Lane, http: UpstreamHttp, cooldowns: Cooldowns, clock: Clock
+    ) -> None:
+        self._call = call
+        self._lane = lane
+        self._http = http
+        self._cooldowns = cooldowns
+        self._clock = clock
+        self._held: Burst = []
+        self._content = False
+        self._seq = 0
+        self._account = Account("", "")
+
+    async def bursts(self) -> AsyncGenerator[Burst, None]:
+        """Raises AttemptFailed only before content."""
+        try:
+            request = self._lane.request()
+            self._account = Account(request.upstream, self._call.account)
+            async with contextlib.aclosing(self._answered(request)) as bursts:
+                async for burst in bursts:
+                    yield burst
+        except UpstreamTimeout as error:
+            if error.phase != "total":
+                await self._rest(Rest(FAILURE_REST_S, "silent", soft=True))
+            await self._conclude(None)
+            # Whoever is only slow may still be at work: the same model call is not made again, but for those
+            # that nobody took.
+            if not self._content:
+                raise AttemptFailed(error, again="next" if error.phase == "connect" else "no") from None
+            yield [Frame((TurnFailed(error_info(error)),))]
+        except UpstreamError as error:
+            # Nobody answered, or the answer broke off: the connection is gone, and with it the work.
+            await self._rest(Rest(FAILURE_REST_S, "unreachable", soft=True))
+            await self._conclude(None)
+            if not self._content:
+                raise AttemptFailed(error, again="next", or_again=True) from None
+            yield [Frame((TurnFailed(error_info(error)),))]
+        except GatewayError as error:
+            if not self._content:
+                raise AttemptFailed(error) from None
+            yield [Frame((TurnFailed(error_info(error)),))]
+
+    async def _answered(self, request: UpstreamRequest) -> AsyncGenerator[Burst, None]:
+        async with self._http.post(request) as answer:
+            if answer.status != 200:
+                fault = self._lane.judge(
+                    answer.status, await answer.read_error(), retry_after_s(answer.headers, self._clock)
+                )
+                raise await self._failed(fault)
+            await self._cooldowns.warm(self._account)
+            if "event-stream" not in answer.headers.get("content-type", ""):
+                async for burst in self._tell([self._lane.feed_whole(await answer.read(MAX_ANSWER_BYTES))]):
+                    yield burst
+                return
+            async with contextlib.aclosing(self._streamed(answer)) as bursts:
+                async for burst in bursts:
+                    yield burst
+
+    async def _streamed(self, answer: UpstreamAnswer) -> AsyncGenerator[Burst, None]:
+        splitter = SseSplitter()
+        async with contextlib.aclosing(answer.chunks()) as chunks:
+            async for chunk in chunks:
+                burst = list(self._decoded(splitter.feed(chunk)))
+                async for told in self._tell(burst):
+                    yield told
+                if self._lane.ended:
+                    return
+        rest = splitter.eof()
+        burst = [] if rest is None else list(self._decoded([rest]))
+        if (last := self._lane.eof()) is not None:
+            burst.append(last)
+        async for told in self._tell(burst):
+            yield told
+
+    def _decoded(self, events: list[SseEvent]) -> Iterator[Frame]:
+        for event in events:
+            self._seq += 1
+            yield self._lane.feed(event, self._seq)
+
+    async def _tell(self, burst: Burst) -> AsyncGenerator[Burst, None]:
+        """The burst, once there is content; what came before it goes with it."""
+        terminal = next((frame for frame in burst if frame.is_terminal), None)
+        if terminal is not None:
+            await self._over(terminal)
+        if not self._content:
+            self._content = any(frame.has_content for frame in burst)
+            self._held += burst
+            if not self._content:
+                return
+            burst, self._held = self._held, []
+        if burst:
+            yield burst
+
+    async def _over(self, terminal: Frame) -> None:
+        """A terminal event was decoded. Raises AttemptFailed when it is a failure that nobody has seen."""
+        end = terminal.events[-1]
+        if not isinstance(end, TurnFailed):
+            await self._conclude(None)
+            return
+        fault = self._lane.fault or Fault(
+            name="upstream_eof", info=end.error, again="next", rest=Rest(FAILURE_REST_S, "failing", soft=True)
+        )
+        failed = await self._failed(fault)
+        if not self._content and not any(frame.has_content for frame in self._held):
+            raise failed
+
+    async def _failed(self, fault: Fault) -> AttemptFailed:
+        log.info(
+            "upstream.failed",
+            extra={"turn_id": self._call.turn.id, "fault": fault.name, "upstream": self._account.upstream}
+            | {"credential": self._account.credential},
+        )
+        if fault.rest is not None:
+            await self._rest(fault.rest)
+        await self._conclude(fault)
+        if fault.signature and not self._call.fresh:
+            return AttemptFailed(error_of(fault.info), again="fresh")
+        return AttemptFailed(error_of(fault.info), again=fault.again, or_again=_is_soft(fault))
+
+    async def _rest(self, rest: Rest) -> None:
+        account = self._account._replace(model=self._call.model) if rest.model_only else self._account
+        await self._cooldowns.cool(account, rest.for_s, rest.reason, soft=rest.soft)
+
+    async def _conclude(self, fault: Fault | None) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(KEEP_S):
+                await self._lane.conclude(fault)
+
+
+def _is_soft(fault: Fault) -> bool:
+    return fault.rest is not None and fault.rest.soft
+
+
+def retry_after_s(headers: Mapping[str, str], clock: Clock) -> float | None:
+    """The Retry-After header in seconds, whichever of its forms it has; None when it says nothing."""
+    milliseconds, text = headers.get("retry-after-ms", ""), headers.get("retry-after", "")
+    try:
+        if milliseconds:
+            return max(0.0, float(milliseconds) / 1000)
+        return max(0.0, float(text)) if text else None
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - clock.now_ms() / 1000)
+    except (TypeError, ValueError):
+        return None

@@ -1,0 +1,277 @@
+"""Attempts over a real socket, with a lane that decodes Responses and remembers how it ended."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from gateway.kernel.clock import FakeClock, SystemClock
+from gateway.kernel.errors import ErrorKind, InvalidRequest
+from gateway.kernel.ids import TurnId
+from gateway.kernel.json import dumps
+from gateway.store.keys import Keys
+from gateway.store.kv_memory import MemoryKV
+from gateway.store.kv_modes import Availability, BestEffortKV, RequiredKV
+from gateway.turn.events import TurnFailed
+from gateway.turn.fold import TurnResult, fold
+from gateway.turn.frame import Frame
+from gateway.turn.ports import AttemptFailed, Call
+from gateway.turn.request import RawRequest, Turn
+from gateway.upstreams.attempt import Attempt, retry_after_s
+from gateway.upstreams.codex.decode import CodexDecoder
+from gateway.upstreams.codex.errors import classify, read_error
+from gateway.upstreams.cooldowns import Cooldowns
+from gateway.upstreams.faults import Fault
+from gateway.upstreams.http import HttpLimits, UpstreamHttp, UpstreamRequest
+from gateway.wire.sse import SseEvent
+
+STREAM = "text/event-stream"
+
+
+def event(kind: str, **fields: Any) -> bytes:
+    return b"data: %b\n\n" % dumps({"type": kind, **fields})
+
+
+ITEM = {"type": "message", "id": "msg_1", "content": [{"type": "output_text", "text": "Hi"}]}
+CREATED = event("response.created", response={})
+ADDED = event("response.output_item.added", output_index=0, item=ITEM)
+DELTA = event("response.output_text.delta", output_index=0, delta="Hi")
+DONE = event("response.output_item.done", output_index=0, item=ITEM)
+COMPLETED = event("response.completed", response={"output": [ITEM]})
+OVERLOADED = event("response.failed", response={"error": {"code": "server_is_overloaded", "message": "full"}})
+REJECTED = event("response.failed", response={"error": {"code": "invalid_encrypted_content", "message": "x"}})
+
+
+class Lane:
+    def __init__(self, port: int, *, total_s: float = 5.0, refuse: bool = False) -> None:
+        self._decoder = CodexDecoder(model="m", created_at=0, executor="one", input_tokens_estimate=0)
+        self._port = port
+        self._total_s = total_s
+        self._refuse = refuse
+        self.concluded: list[Fault | None] = []
+
+    @property
+    def ended(self) -> bool:
+        return self._decoder.ended
+
+    @property
+    def fault(self) -> Fault | None:
+        return self._decoder.fault
+
+    def request(self) -> UpstreamRequest:
+        if self._refuse:
+            raise InvalidRequest("no")
+        return UpstreamRequest(
+            upstream="one",
+            url=f"http://127.0.0.1:{self._port}/responses",
+            body=b"{}",
+            headers={},
+            limits=HttpLimits(idle_s=0.2, first_byte_s=0.2, connect_s=0.2),
+            total_s=self._total_s,
+        )
+
+    def judge(self, status: int, body: bytes, retry_after_s: float | None) -> Fault:
+        return classify(read_error(body, status), now_s=0, retry_after_s=retry_after_s)
+
+    def feed(self, event: SseEvent, seq: int) -> Frame:
+        return self._decoder.feed_data(event.raw, event.data, seq)
+
+    def feed_whole(self, body: bytes) -> Frame:
+        return self._decoder.feed_whole(body)
+
+    def eof(self) -> Frame | None:
+        return self._decoder.eof()
+
+    async def conclude(self, fault: Fault | None) -> None:
+        self.concluded.append(fault)
+
+
+class Upstream:
+    """Says one thing to whoever asks."""
+
+    def __init__(
+        self, *body: bytes, status: int = 200, kind: str = STREAM, hang: bool = False, **headers: str
+    ) -> None:
+        self._head = f"HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\nconnection: close\r\n".encode()
+        self._head += b"".join(f"{name}: {value}\r\n".encode() for name, value in headers.items()) + b"\r\n"
+        self._body = body
+        self._hang = hang
+        self.heard: asyncio.Event | None = None
+        """Waited for behind the first piece: the client has got it."""
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(self._head)
+            for number, piece in enumerate(self._body):
+                if number and self.heard is not None:
+                    await self.heard.wait()
+                writer.write(piece)
+                await writer.drain()
+            if self._hang:
+                await reader.read()
+        writer.close()
+
+
+class Bench:
+    def __init__(self, http: UpstreamHttp, port: int) -> None:
+        self.heard = asyncio.Event()
+        clock = FakeClock()
+        kv = BestEffortKV(RequiredKV(Availability(MemoryKV(clock))))
+        self.cooldowns = Cooldowns(kv, Keys(), clock, [])
+        self.http = http
+        self.port = port
+        self.lane = Lane(port)
+
+    async def run(self, *, fresh: bool = False, **lane: Any) -> tuple[TurnResult, list[list[Frame]]]:
+        self.lane = Lane(self.port, **lane)
+        turn = Turn(
+            id=TurnId("t"), tenant="-", created_at_ms=0, model="m", items=(), raw=RawRequest("responses", {})
+        )
+        call = Call(turn=turn, model="gpt", account="a", attempt=1, deadline_ms=0, queue_until=0, fresh=fresh)
+        attempt = Attempt(call, self.lane, self.http, self.cooldowns, SystemClock())
+        bursts = []
+        async for burst in attempt.bursts():
+            bursts.append(burst)
+            self.heard.set()
+        return fold(frame for burst in bursts for frame in burst), bursts
+
+    async def fails(self, **how: Any) -> AttemptFailed:
+        with pytest.raises(AttemptFailed) as caught:
+            await self.run(**how)
+        return caught.value
+
+    def rests_s(self, *, soft: bool = True) -> float:
+        return self.cooldowns.left_s("one", "a", "gpt", soft=soft)
+
+
+@contextlib.asynccontextmanager
+async def against(upstream: Upstream) -> AsyncIterator[Bench]:
+    server = await asyncio.start_server(upstream, "127.0.0.1", 0)
+    async with UpstreamHttp().running() as http:
+        yield Bench(http, server.sockets[0].getsockname()[1])
+    server.close()
+
+
+async def test_an_answer_is_told_from_its_first_content_on() -> None:
+    async with against(Upstream(CREATED, ADDED + DELTA, DONE + COMPLETED)) as bench:
+        result, bursts = await bench.run()
+        assert (result.text, result.finish) == ("Hi", "stop")
+        assert b"response.created" in (bursts[0][0].raw or b""), (
+            "what came before goes with the first content"
+        )
+        assert bench.lane.concluded == [None]
+        assert bench.rests_s() == 0
+
+
+async def test_an_answer_that_was_not_streamed_is_one_frame() -> None:
+    body = dumps({"status": "completed", "output": [ITEM]})
+    async with against(Upstream(body, kind="application/json")) as bench:
+        result, ((frame,),) = await bench.run()
+        assert (result.text, frame.whole, frame.raw) == ("Hi", True, body)
+
+
+async def test_a_refused_request_goes_back_and_rests_nobody() -> None:
+    error = dumps({"error": {"message": "odd", "param": "input"}})
+    async with against(Upstream(error, status=400, kind="application/json")) as bench:
+        failed = await bench.fails()
+        assert (failed.again, failed.error.kind, failed.error.param) == (
+            "no",
+            ErrorKind.INVALID_REQUEST,
+            "input",
+        )
+        assert bench.rests_s() == 0
+
+
+async def test_a_limit_rests_the_credential_and_moves_on() -> None:
+    async with against(Upstream(b"{}", status=429, kind="application/json", **{"retry-after": "7"})) as bench:
+        failed = await bench.fails()
+        assert (failed.again, failed.or_again, failed.error.retry_after_s) == ("next", False, 7)
+        assert bench.rests_s(soft=False) == pytest.approx(7)
+
+
+async def test_a_failure_that_nobody_saw_is_another_attempts_chance() -> None:
+    for said in ((CREATED, OVERLOADED), (CREATED + ADDED + OVERLOADED,), (CREATED,), ()):
+        async with against(Upstream(*said)) as bench:
+            failed = await bench.fails()
+            assert (failed.again, failed.or_again) == ("next", True)
+            assert bench.rests_s() > 0
+            assert bench.rests_s(soft=False) == 0
+
+
+@pytest.mark.parametrize(
+    ("end", "kind"), [(OVERLOADED, ErrorKind.UPSTREAM_UNAVAILABLE), (b"", ErrorKind.UPSTREAM_EOF)]
+)
+async def test_a_failure_behind_content_is_a_terminal_event(end: bytes, kind: ErrorKind) -> None:
+    upstream = Upstream(CREATED + ADDED + DELTA, end)
+    async with against(upstream) as bench:
+        upstream.heard = bench.heard
+        result, _ = await bench.run()
+        assert result.text == "Hi"
+        assert result.error is not None
+        assert result.error.kind == kind
+
+
+async def test_silence_behind_content_ends_the_turn() -> None:
+    async with against(Upstream(CREATED + ADDED + DELTA, hang=True)) as bench:
+        _, bursts = await bench.run()
+        end = bursts[-1][-1].events[-1]
+        assert isinstance(end, TurnFailed)
+        assert end.error.kind == ErrorKind.UPSTREAM_TIMEOUT
+
+
+async def test_silence_before_content_is_not_asked_again() -> None:
+    async with against(Upstream(CREATED, hang=True)) as bench:
+        failed = await bench.fails()
+        assert (failed.again, failed.error.kind) == ("no", ErrorKind.UPSTREAM_TIMEOUT)
+        assert bench.rests_s() > 0
+        failed = await bench.fails(total_s=0.05)
+        assert "time limit" in failed.error.message
+
+
+async def test_rejected_reasoning_is_left_out_once() -> None:
+    async with against(Upstream(CREATED, REJECTED)) as bench:
+        failed = await bench.fails()
+        assert failed.again == "fresh"
+        assert [fault and fault.signature for fault in bench.lane.concluded] == [True]
+        assert (await bench.fails(fresh=True)).again == "no"
+        assert bench.rests_s() == 0
+
+
+async def test_nobody_there_moves_on_and_may_be_asked_again() -> None:
+    async with against(Upstream()) as bench:
+        bench.port = 1
+        failed = await bench.fails()
+        assert (failed.again, failed.or_again, failed.error.kind) == (
+            "next",
+            True,
+            ErrorKind.UPSTREAM_UNAVAILABLE,
+        )
+
+
+async def test_a_request_that_cannot_be_made_is_the_clients() -> None:
+    async with against(Upstream()) as bench:
+        failed = await bench.fails(refuse=True)
+        assert (failed.again, failed.error.kind) == ("no", ErrorKind.INVALID_REQUEST)
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait"),
+    [
+        ({"retry-after": "3"}, 3),
+        ({"retry-after-ms": "1500"}, 1.5),
+        ({"retry-after": "Thu, 01 Jan 1970 00:00:10 GMT"}, 10),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "-1"}, 0),
+        ({}, None),
+    ],
+)
+def test_a_wait_has_several_forms(headers: dict[str, str], wait: float | None) -> None:
+    clock = FakeClock()
+    found = retry_after_s(headers, clock)
+    if wait == 10:
+        assert found == max(0.0, 10 - clock.now_ms() / 1000)
+    else:
+        assert found == wait
