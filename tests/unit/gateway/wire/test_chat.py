@@ -9,7 +9,7 @@ from gateway.wire.chat import ChatRequest, ContentPart, ImageUrl
 
 def test_every_field_of_the_official_sdk_is_known_or_carried() -> None:
     official = set(get_type_hints(completion_create_params.CompletionCreateParamsStreaming))
-    carried = {"moderation", "prompt_cache_options", "prompt_cache_retention"}
+    carried = {"prompt_cache_options", "prompt_cache_retention"}
     """Fields that no upstream here reads: ignored, like anything unknown."""
     assert official - set(ChatRequest.model_fields) == carried
 
