@@ -58,6 +58,17 @@ _NO_SIGNATURES: Final = frozenset(
 _OUTPUTS: Final = ("output", "result", "error")
 """Members under which a function's response is wrapped; any other response is the object itself."""
 
+_CONTENT: Final = (
+    "text",
+    "inline_data",
+    "file_data",
+    "executable_code",
+    "code_execution_result",
+    "function_call",
+    "function_response",
+)
+"""Fields of a part that hold something."""
+
 _MARKS: Final = frozenset(
     {
         "thought",
@@ -119,25 +130,30 @@ class Conversation:
 
     def _part(self, part: PartIn, raw: Json, path: str, place: str) -> None:
         signature = _signature(part)
+        if all(getattr(part, name) is None for name in _CONTENT):
+            self._unknown(raw, signature, path)
+        if part.text is not None:
+            self._text(part.text, bool(part.thought), signature)
+        if (media := _media(part)) is not None:
+            self._add(media)
+        if (code := _code(part)) is not None:
+            self.losses.append(Loss(path, "as-text"))
+            self._add(TextPart(code))
         if part.function_call is not None:
             self._call(part.function_call, signature, place)
-        elif part.function_response is not None:
+        if part.function_response is not None:
             self._response(part.function_response, path, place)
-        elif part.text is not None:
-            self._text(part.text, bool(part.thought), signature)
-        elif (media := _media(part)) is not None:
-            self._add(media)
-        elif (text := _code(part)) is not None:
-            self.losses.append(Loss(path, "as-text"))
-            self._add(TextPart(text))
-        elif isinstance(raw, dict) and (kinds := [key for key in raw if key not in _MARKS]):
+        if part.video_metadata:
+            self.losses.append(Loss(f"{path}.videoMetadata", "unsupported"))
+
+    def _unknown(self, raw: Json, signature: str | None, path: str) -> None:
+        """A part of a kind that nobody here knows is kept as it is; one that only signs, signs."""
+        if isinstance(raw, dict) and (kinds := [key for key in raw if key not in _MARKS]):
             self._close()
             self.losses.append(Loss(path, "unknown-part"))
             self.items.append(OpaqueItem(dialect="gemini", type=kinds[0], payload=raw))
         elif signature is not None:
             self._sign(signature)
-        if part.video_metadata:
-            self.losses.append(Loss(f"{path}.videoMetadata", "unsupported"))
 
     def _text(self, text: str, thought: bool, signature: str | None) -> None:
         if thought:
@@ -220,7 +236,7 @@ class Conversation:
         self._close()
         call = self._called(response)
         text, is_error = _output(response.response)
-        media = [read for part in response.parts or () if (read := _response_media(part)) is not None]
+        media = [read for part in response.parts or () if (read := _media(part)) is not None]
         if len(media) < len(response.parts or ()):
             self.losses.append(Loss(f"{path}.functionResponse.parts", "unknown-part"))
         self.items.append(
@@ -287,9 +303,6 @@ def _media(part: PartIn | ResponsePartIn) -> MediaPart | None:
     if part.file_data is not None:
         return _file(part.file_data)
     return None
-
-
-_response_media = _media
 
 
 def _blob(blob: BlobIn) -> MediaPart:

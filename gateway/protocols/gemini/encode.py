@@ -119,7 +119,7 @@ class GeminiEncoder:
         return b"".join(out)
 
     def keepalive(self) -> bytes:
-        return self._framing.keepalive
+        return self._framing.keepalive()
 
     def _say(self, event: TurnEvent, out: list[bytes]) -> None:  # noqa: C901 - one case for each event
         match event:
@@ -194,6 +194,8 @@ class GeminiEncoder:
     def _complete(self, event: TurnCompleted, out: list[bytes]) -> None:
         if not self._raw_end:
             self._last_chunk(event, out)
+        elif self._framing.begun:
+            self._parts({"text": ""}, out)
         out.append(self._framing.end())
 
     def _last_chunk(self, event: TurnCompleted, out: list[bytes]) -> None:

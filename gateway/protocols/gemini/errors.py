@@ -1,8 +1,9 @@
 """Errors as Google says them: one table from kind to HTTP status and status word, and the envelope. Pure.
 
 Statuses decide what Google's clients do: the SDKs, when they are told to repeat at all, repeat 408, 429 and
-5xx; Gemini CLI gives up on 400 and repeats 429, 499 and 5xx. Details are there where they say something that
-the message does not: the field at fault, how long to wait, and the code in a form for programs.
+5xx; Gemini CLI gives up on 400, takes another model on 404, and repeats 429, 499 and 5xx. Details are there
+where they say something that the message does not: the field at fault, how long to wait, and the code in a
+form for programs.
 """
 
 import math
@@ -42,7 +43,8 @@ _TABLE: dict[ErrorKind, _Row] = {
     ErrorKind.STORE_UNAVAILABLE: _Row(503, "UNAVAILABLE"),
     ErrorKind.STORE_DATA_LOSS: _Row(500, "DATA_LOSS"),
     ErrorKind.CONTENT_FILTERED: _Row(400, "FAILED_PRECONDITION"),
-    ErrorKind.CANCELLED: _Row(499, "CANCELLED"),
+    # Google's own status is 499 CANCELLED, which Gemini CLI repeats.
+    ErrorKind.CANCELLED: _Row(409, "ABORTED"),
     ErrorKind.INTERNAL: _Row(500, "INTERNAL"),
 }
 

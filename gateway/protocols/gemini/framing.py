@@ -1,12 +1,13 @@
 """How the chunks of a Gemini stream stand in its bytes: three forms. Pure.
 
-Facts about who reads them (google-genai for Python 3.4, for JavaScript as in Gemini CLI 0.61, and for Go):
+Facts about who reads them: google-genai for Python (3.4), for JavaScript (in Gemini CLI 0.61), for Go (1.71).
 
-- They read lines, not server-sent events: `data: `, one line of JSON, a blank line. A comment or an `id:`
-  line breaks every one of them, so the keep-alive is blank lines. JavaScript's ends a line at U+2028 and
-  U+2029 too.
+- They read lines, not server-sent events: `data: `, JSON on one line, a blank line. A comment breaks all of
+  them, an `id:` line too, and a blank line too many the one for Go. But JSON may have spaces before it: the
+  keep-alive is the beginning of the next event, and then more and more spaces.
+- The one for JavaScript ends a line at U+2028, too.
 - All raise on an error that stands there bare, without `data:`, which is how Google sends it. On one behind
-  `data:` Python's raises too, the others see an empty answer that ends well.
+  `data:` the one for Python raises too, the others see an empty answer that ends well.
 
 Anybody else who reads server-sent events skips a line without a field name, and needs the error as data.
 """
@@ -25,7 +26,8 @@ _PARTING: Final = (
 
 class Framing(Protocol):
     content_type: bytes
-    keepalive: bytes
+    begun: bool
+    """A keep-alive has begun an event that the next chunk ends."""
 
     def chunk(self, body: bytes, number: int | None) -> bytes:
         """One chunk; `number` is there when the client may want to come back to it."""
@@ -39,14 +41,22 @@ class Framing(Protocol):
         """What comes after the last word, however the stream ended."""
         ...
 
+    def keepalive(self) -> bytes: ...
+
 
 class EventFraming:
     """Server-sent events, for whoever reads them by their standard."""
 
     content_type = CONTENT_TYPE
-    keepalive = b"\n\n"
+
+    def __init__(self) -> None:
+        self.begun = False
 
     def chunk(self, body: bytes, number: int | None) -> bytes:
+        if self.begun:
+            self.begun = False
+            event_id = b"" if number is None else b"\nid: %d" % number
+            return one_line(body) + event_id + b"\n\n"
         event = b"data: " + one_line(body) + b"\n\n"
         return event if number is None else b"id: %d\n%b" % (number, event)
 
@@ -56,6 +66,12 @@ class EventFraming:
     def end(self) -> bytes:
         return b""
 
+    def keepalive(self) -> bytes:
+        if self.begun:
+            return b" "
+        self.begun = True
+        return b"data: "
+
 
 class SdkFraming(EventFraming):
     """The same for Google's SDKs: no `id:` lines, and errors bare."""
@@ -64,34 +80,38 @@ class SdkFraming(EventFraming):
         return super().chunk(body, None)
 
     def error(self, body: bytes, number: int | None) -> bytes:
-        return one_line(body) + b"\n\n"
+        bare = one_line(body) + b"\n\n"
+        return self.chunk(body, None) + bare if self.begun else bare
 
 
 class ArrayFraming:
     """One JSON array, closed whatever happens."""
 
     content_type = b"application/json; charset=utf-8"
-    keepalive = b"\n"
+    begun = False
 
     def __init__(self) -> None:
-        self._begun = False
+        self._empty = True
 
     def chunk(self, body: bytes, number: int | None) -> bytes:
-        before = b",\n" if self._begun else b"["
-        self._begun = True
+        before = b"[" if self._empty else b",\n"
+        self._empty = False
         return before + body
 
     def error(self, body: bytes, number: int | None) -> bytes:
         return self.chunk(body, number)
 
     def end(self) -> bytes:
-        return b"]" if self._begun else b"[]"
+        return b"[]" if self._empty else b"]"
+
+    def keepalive(self) -> bytes:
+        return b"\n"
 
 
 def one_line(body: bytes) -> bytes:
     """JSON without anything that ends a line for anybody."""
     if b"\n" in body or b"\r" in body:
-        body = b" ".join(body.split())
+        body = body.replace(b"\n", b" ").replace(b"\r", b" ")
     for character, escaped in _PARTING:
         if character in body:
             body = body.replace(character, escaped)
