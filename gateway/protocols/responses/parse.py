@@ -6,25 +6,24 @@ is refused by its field's name. Codex is known by its name in one of several hea
 thread in as many places: whichever of them arrives gives the same affinity.
 """
 
-from collections.abc import Iterator
-from typing import cast
-
 from gateway.kernel.errors import InvalidRequest
-from gateway.kernel.json import JsonError, JsonObject, loads
+from gateway.kernel.json import JsonError, loads
 from gateway.protocols.bodies import TurnContext, check, load_object, missing
 from gateway.protocols.responses.items import read_input
-from gateway.protocols.responses.objects import ENCRYPTED_REASONING
 from gateway.protocols.responses.response import CODEX
+from gateway.protocols.responses.settings import (
+    read_output_format,
+    read_reasoning,
+    read_sampling,
+    request_losses,
+)
 from gateway.protocols.responses.tools import merged, read_choice, read_tools
 from gateway.turn.items import Item, Message, TextPart, ToolCall, ToolResult
-from gateway.turn.losses import Loss
-from gateway.turn.request import OutputFormat, RawRequest, ReasoningRequest, Sampling, Turn
+from gateway.turn.request import RawRequest, Turn
 from gateway.wire.responses import ResponsesRequest
 
 _THREAD_HEADERS = ("thread-id", "thread_id", "session-id", "session_id", "x-client-request-id")
 _METADATA_HEADER = "x-codex-turn-metadata"
-
-_HARMLESS_TIERS = (None, "auto", "default")
 
 
 def parse_responses(body: bytes, context: TurnContext) -> Turn:
@@ -55,11 +54,11 @@ def parse_responses(body: bytes, context: TurnContext) -> Turn:
         tool_choice=choice,
         tools_mentioned=_mentions_tools(request, items, bool(tools)),
         parallel_tool_calls=request.parallel_tool_calls,
-        sampling=_sampling(request),
-        reasoning=_reasoning(request),
-        output_format=_output_format(request),
+        sampling=read_sampling(request),
+        reasoning=read_reasoning(request),
+        output_format=read_output_format(request),
         user=_affinity(request, context, fields["client"]),
-        losses=(*losses, *_request_losses(request)),
+        losses=(*losses, *request_losses(request)),
     )
 
 
@@ -139,61 +138,3 @@ def _thread_of(metadata: str) -> str | None:
         return None
     named = (value.get(name) for name in ("thread_id", "session_id"))
     return next((name for name in named if isinstance(name, str) and name), None)
-
-
-# -- settings of the turn ---------------------------------------------------------------------------------
-
-
-def _sampling(request: ResponsesRequest) -> Sampling:
-    limit = request.max_output_tokens
-    if limit is not None and limit < 1:
-        raise InvalidRequest(
-            "'max_output_tokens' must be at least 1", param="max_output_tokens", code="invalid_value"
-        )
-    return Sampling(
-        temperature=request.temperature,
-        top_p=request.top_p,
-        max_output_tokens=limit,
-        presence_penalty=request.presence_penalty,
-        frequency_penalty=request.frequency_penalty,
-    )
-
-
-def _reasoning(request: ResponsesRequest) -> ReasoningRequest | None:
-    wanted = request.reasoning
-    if wanted is None:
-        return None
-    return ReasoningRequest(effort=wanted.effort, summary=wanted.summary or wanted.generate_summary)
-
-
-def _output_format(request: ResponsesRequest) -> OutputFormat | None:
-    wanted = request.text.format if request.text else None
-    if wanted is None:
-        return None
-    if wanted.type != "json_schema":
-        return OutputFormat(kind=wanted.type)
-    if wanted.schema_ is None:
-        raise missing("text.format.schema")
-    return OutputFormat(
-        kind="json_schema",
-        name=wanted.name,
-        schema=cast(JsonObject, wanted.schema_),
-        strict=wanted.strict,
-    )
-
-
-def _request_losses(request: ResponsesRequest) -> Iterator[Loss]:
-    if request.store:
-        yield Loss("store", "not-stored")
-    if request.truncation == "auto":
-        yield Loss("truncation", "unsupported")
-    if request.service_tier not in _HARMLESS_TIERS:
-        yield Loss("service_tier", "unsupported")
-    if request.text is not None and request.text.verbosity not in (None, "medium"):
-        yield Loss("text.verbosity", "unsupported")
-    for name in ("top_logprobs", "max_tool_calls"):
-        if getattr(request, name):
-            yield Loss(name, "unsupported")
-    for index, wanted in enumerate(request.include or ()):
-        if wanted != ENCRYPTED_REASONING:
-            yield Loss(f"include.{index}", "unsupported")

@@ -36,10 +36,8 @@ def _read(tool: JsonObject, path: str, namespace: str | None) -> Iterator[ToolSp
             yield from _read(cast(JsonObject, inner), f"{path}.tools.{index}", group.name)
         return
     definition = check(ToolDef, tool, at=path)
-    if definition.type in _CALLABLE and definition.name is None:
-        nested = definition.function or definition.custom
-        if nested is None:
-            raise missing(f"{path}.name")
+    if definition.type in _CALLABLE and not (definition.name or definition.function or definition.custom):
+        raise missing(f"{path}.name")
     spec = read_tool(definition, tool, path)
     if namespace is None:
         yield spec
