@@ -30,6 +30,7 @@ class ChatColumn:
     suffix = "sse"
     protocol = CHAT
     custom_tools = True
+    resumable = True
     takes_back = False
     apart: Apart = MappingProxyType(
         {
@@ -80,7 +81,7 @@ class ChatColumn:
         assert error.keys() == {"message", "type", "param", "code"}
         return error
 
-    def resumed(self, turn: Turn, losses: list[Loss], after: int) -> Encoder | None:
+    def resumed(self, turn: Turn, losses: list[Loss], after: int) -> Encoder:
         return ChatEncoder(turn, True, losses=losses, starting_after=after)
 
     def events(self, data: bytes) -> list[bytes]:

@@ -44,6 +44,8 @@ class Column(Protocol):
 
     custom_tools: bool
     """Whether its clients can offer them."""
+    resumable: bool
+    """Whether its streams can go on where a client lost them."""
     takes_back: bool
     """Whether its streams can say that a text is another one than they said."""
     apart: Apart
@@ -68,8 +70,8 @@ class Column(Protocol):
         """The body of an error that came instead of an answer, in the form that read() gives."""
         ...
 
-    def resumed(self, turn: Turn, losses: list[Loss], after: int) -> Encoder | None:
-        """The encoder for a client that has the first `after` events; None where that cannot be."""
+    def resumed(self, turn: Turn, losses: list[Loss], after: int) -> Encoder:
+        """The encoder for a client that has the first `after` events."""
         ...
 
     def events(self, data: bytes) -> list[bytes]:

@@ -157,7 +157,9 @@ def reasoning(
 
 
 def opaque(index: int, dialect: Dialect, kind: str, payload: JsonObject) -> Events:
-    item = OpaqueItem(dialect=dialect, type=kind, payload={"type": kind, **payload}, id=f"op_{index}")
+    """Gemini's have no type: the name of their one member tells it."""
+    whole = payload if dialect == "gemini" else {"type": kind, **payload}
+    item = OpaqueItem(dialect=dialect, type=kind, payload=whole, id=f"op_{index}")
     return [ItemStarted(index, "opaque", f"op_{index}"), ItemDone(index, item)]
 
 

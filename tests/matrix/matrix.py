@@ -13,11 +13,19 @@ from tests.matrix.cassettes import CASSETTES
 from tests.matrix.chat import ChatColumn
 from tests.matrix.column import Column, Folded
 from tests.matrix.gallery import GALLERY, Offer, Scenario
+from tests.matrix.gemini import GeminiArrayColumn, GeminiEventsColumn, GeminiSdkColumn
 from tests.matrix.messages import MessagesColumn
 from tests.matrix.responses import ResponsesColumn
 
 SCENARIOS: dict[str, Scenario] = {**CASSETTES, **GALLERY}
-COLUMNS: tuple[Column, ...] = (ChatColumn(), MessagesColumn(), ResponsesColumn())
+COLUMNS: tuple[Column, ...] = (
+    ChatColumn(),
+    MessagesColumn(),
+    ResponsesColumn(),
+    GeminiEventsColumn(),
+    GeminiSdkColumn(),
+    GeminiArrayColumn(),
+)
 
 
 CELLS = [

@@ -31,6 +31,7 @@ class MessagesColumn:
     suffix = "sse"
     protocol = MESSAGES
     custom_tools = False
+    resumable = True
     takes_back = False
     apart: Apart = MappingProxyType({})
 
@@ -80,7 +81,7 @@ class MessagesColumn:
         assert error.keys() == {"type", "message"}
         return error
 
-    def resumed(self, turn: Turn, losses: list[Loss], after: int) -> Encoder | None:
+    def resumed(self, turn: Turn, losses: list[Loss], after: int) -> Encoder:
         return MessagesEncoder(turn, losses=losses, starting_after=after)
 
     def events(self, data: bytes) -> list[bytes]:

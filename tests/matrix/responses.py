@@ -33,6 +33,7 @@ class ResponsesColumn:
     suffix = "sse"
     protocol = Responses()
     custom_tools = True
+    resumable = True
     takes_back = True
     apart: Apart = MappingProxyType({})
 
@@ -77,7 +78,7 @@ class ResponsesColumn:
         assert value["error"].keys() == {"message", "type", "param", "code"}
         return {"message": value["error"]["message"]}
 
-    def resumed(self, turn: Turn, losses: list[Loss], after: int) -> Encoder | None:
+    def resumed(self, turn: Turn, losses: list[Loss], after: int) -> Encoder:
         return ResponsesEncoder(turn, losses=losses, starting_after=after - 1)
 
     def events(self, data: bytes) -> list[bytes]:
