@@ -54,6 +54,7 @@ class TurnContext(msgspec.Struct, frozen=True, kw_only=True):
             "key_max_in_flight": self.key_max_in_flight,
             "request_id": self.request_id,
             "client": self.client,
+            "headers": self.headers,
             "resumable": self.resumable,
         }
 
@@ -68,6 +69,7 @@ class TurnFields(TypedDict):
     key_max_in_flight: int
     request_id: str
     client: str
+    headers: Mapping[str, str]
     resumable: bool
 
 

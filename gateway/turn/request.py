@@ -1,5 +1,6 @@
 """The request side of a turn: what a client asks, in no dialect, with its original body kept beside it."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -73,6 +74,8 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str = ""
     client: str = ""
     """The client program as its User-Agent names it, lower case, such as `codex_exec`; empty when unnamed."""
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
+    """Of the client's request, by lower-case name and without credentials; never logged."""
     resumable: bool = False
     losses: tuple[Loss, ...] = ()
     """What the client protocol's parser could not keep."""
