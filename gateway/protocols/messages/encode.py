@@ -142,7 +142,6 @@ class MessagesEncoder:
             case ToolInputDelta():
                 self._arguments(event.json_fragment, out)
             case RefusalDelta():
-                self._refused = True
                 # A part of its own, even where the text beside it has the same number.
                 self._text(~event.part, event.text, out)
             case AnnotationAdded():
@@ -300,8 +299,7 @@ class MessagesEncoder:
         if not self._said:
             self._unsaid += fragment
             if not self._unsaid.lstrip().startswith("{"):
-                return
-            fragment = self._unsaid
+                return  # at most white space has been left out when an object begins after all
         if fragment:
             self._delta({"type": "input_json_delta", "partial_json": fragment}, out)
 

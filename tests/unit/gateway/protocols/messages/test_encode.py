@@ -246,6 +246,7 @@ def test_an_upstream_without_an_estimate_gets_ours() -> None:
     turn = make_turn(system="a longer prompt than nothing")
     start = stream(turn, TurnStarted(model="u", created_at=1), TurnCompleted("stop"))[0]["message"]
     assert start["usage"]["input_tokens"] == input_tokens(turn) > 0
+    assert "estimated" not in start["usage"], "it always is"
 
 
 def test_the_same_turn_gives_the_same_bytes_and_another_does_not() -> None:
@@ -337,6 +338,21 @@ def test_lv_25_reasoning_is_thinking_and_never_text() -> None:
 def test_a_signature_comes_once_and_whole_at_the_end_of_its_block() -> None:
     values = stream(make_turn(), STARTED, *SIGNED, TurnCompleted("stop"))
     assert steps(values)[1:-2] == ["start 0 thinking", "h", "m", "sig", "stop 0"]
+
+
+def test_a_signature_belongs_to_one_item() -> None:
+    unsigned = [ItemStarted(1, "reasoning", "r"), ReasoningDelta(1, "m"), ItemDone(1, Reasoning(text="m"))]
+    first, second = blocks(make_turn(), *SIGNED, *unsigned)
+    assert (first["signature"], second["signature"]) == ("sig", "")
+
+
+def test_thinking_that_says_nothing_has_no_block() -> None:
+    events = [ItemStarted(0, "reasoning", "r"), ReasoningDelta(0, ""), ItemDone(0, Reasoning())]
+    assert steps(stream(make_turn(), STARTED, *events, TurnCompleted("stop"))) == [
+        "message_start",
+        "message_delta",
+        "message_stop",
+    ]
 
 
 def test_thinking_without_a_signature_has_an_empty_one() -> None:
