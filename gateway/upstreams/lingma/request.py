@@ -43,9 +43,10 @@ class ToolPolicy(msgspec.Struct, frozen=True, kw_only=True):
         """The tools of the turn that Lingma is told of."""
         if not self.forward or turn.tool_choice.mode == "none":
             return ()
+        own = tuple(tool for tool in turn.tools if tool.kind != "hosted")
         if self.allowlist is None:
-            return turn.tools
-        return tuple(tool for tool in turn.tools if tool.name in self.allowlist)
+            return own
+        return tuple(tool for tool in own if tool.name in self.allowlist)
 
 
 def ask_mode(turn: Turn, default: AskMode) -> AskMode:
@@ -178,7 +179,8 @@ def losses_of(turn: Turn, tools: ToolPolicy) -> list[Loss]:
         losses.append(Loss("reasoning_effort", "unsupported"))
     if turn.reasoning is not None and turn.reasoning.budget_tokens is not None:
         losses.append(Loss("reasoning_budget", "unsupported"))
-    if turn.tools:
+    losses.extend(Loss(f"tools.{tool.name}", "unsupported") for tool in turn.tools if tool.kind == "hosted")
+    if any(tool.kind != "hosted" for tool in turn.tools):
         # Lingma is told of them, but what it calls does not come back to the client.
         losses.append(Loss("tools", "calls-not-returned" if tools.offered(turn) else "not-forwarded"))
     return losses

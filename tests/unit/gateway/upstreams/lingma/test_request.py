@@ -1,6 +1,7 @@
 from gateway.kernel.ids import TurnId
 from gateway.kernel.json import loads
 from gateway.turn.items import Item, MediaPart, Message, Role, TextPart, ToolCall, ToolResult
+from gateway.turn.losses import Loss
 from gateway.turn.request import OutputFormat, RawRequest, ReasoningRequest, Sampling, Turn
 from gateway.turn.tools import NONE, ToolChoice, ToolSpec
 from gateway.upstreams.lingma.request import ToolPolicy, ask_mode, build_ask, losses_of, transcript
@@ -104,6 +105,13 @@ def test_the_policy_filters_what_is_offered() -> None:
     assert ToolPolicy(allowlist=()).offered(subject) == ()
     assert ToolPolicy(forward=False).offered(subject) == ()
     assert ToolPolicy().offered(turn(tools=(FIND,), tool_choice=NONE)) == ()
+
+
+def test_tools_that_somebody_else_hosts_are_a_loss() -> None:
+    search = ToolSpec(name="web_search", kind="hosted")
+    assert ToolPolicy().offered(turn(tools=(FIND, search))) == (FIND,)
+    assert ToolPolicy(allowlist=("web_search",)).offered(turn(tools=(search,))) == ()
+    assert losses_of(turn(tools=(search,)), ToolPolicy()) == [Loss("tools.web_search", "unsupported")]
 
 
 def test_agent_names_and_tools_in_play_mean_agent_mode() -> None:
