@@ -20,8 +20,8 @@ from gateway.store.sealing import SealRing, parse_ring
 
 NESTED_PREFIX = "GATEWAY__"
 
-FOREIGN_NAMES = frozenset({"SESSION_MANAGER", "GATEWAY_INTERFACE"})
-"""Set by desktops and by CGI; they only look like ours."""
+FOREIGN_NAMES = frozenset({"SESSION_MANAGER", "GATEWAY_INTERFACE", "CODEX_HOME"})
+"""Set by desktops, by CGI and by Codex; they only look like ours."""
 FOREIGN_PREFIXES = ("LINGMA_SIM_",)
 """Options of the bundled simulator."""
 NAMES_WITHOUT_EFFECT = frozenset({"AUTO_LOGIN_HEADLESS", "AUTO_LOGIN_MAX_RETRY", "AUTO_LOGIN_TIMEOUT"})
@@ -56,6 +56,10 @@ STATE_KEYS = (
 def _store_address(value: SecretStr) -> SecretStr:
     parse_redis_url(value.get_secret_value())
     return value
+
+
+def lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
 
 
 def _upper(value: Any) -> Any:

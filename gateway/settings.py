@@ -23,17 +23,21 @@ from gateway.environ import (
     Section,
     SettingsError,
     StoreUrl,
+    lower,
     read,
     setting,
 )
 from gateway.kernel.ids import new_hex
 from gateway.kernel.json import JsonError, loads
+from gateway.settings_upstreams import ReplaySettings, UpstreamSettings
 from gateway.store.address import MEMORY_URL
 
 OUR_PREFIXES = (
     "ADMIN_",
+    "ANTIGRAVITY_",
     "API_KEY",
     "AUTO_LOGIN_",
+    "CODEX_",
     "DRAIN_",
     "GATEWAY_",
     "LINGMA_",
@@ -43,6 +47,7 @@ OUR_PREFIXES = (
     "SESSION_",
     "TOOL_",
     "TURN_",
+    "UPSTREAMS_",
     "WORKER_",
 )
 
@@ -94,10 +99,6 @@ def _parse_json(value: Any) -> Any:
         return loads(value)
     except JsonError:
         raise ValueError("not valid JSON") from None
-
-
-def _lower(value: Any) -> Any:
-    return value.lower() if isinstance(value, str) else value
 
 
 def _readable_key_file(value: Path) -> Path:
@@ -208,7 +209,7 @@ class ModelSettings(Section):
         {},
         'Public names for models. JSON object, such as {"gpt-4o": "dashscope_qwen3_coder"}.',
     )
-    fallback: Annotated[Literal["default", "strict"], BeforeValidator(_lower)] = setting(
+    fallback: Annotated[Literal["default", "strict"], BeforeValidator(lower)] = setting(
         "MODEL_FALLBACK",
         "default",
         "What happens to a name nothing maps. default: DEFAULT_MODEL answers; strict: 400 model_not_found.",
@@ -218,7 +219,7 @@ class ModelSettings(Section):
 class LingmaSettings(Section):
     """What is asked of Lingma."""
 
-    default_ask_mode: Annotated[Literal["chat", "agent"], BeforeValidator(_lower)] = setting(
+    default_ask_mode: Annotated[Literal["chat", "agent"], BeforeValidator(lower)] = setting(
         "DEFAULT_ASK_MODE", "chat", "Mode of a request that does not imply one. chat or agent."
     )
 
@@ -276,7 +277,7 @@ class ToolSettings(Section):
         None,
         "Tools that may be offered. Names by comma or line; unset: all; only separators: none.",
     )
-    mode: Annotated[Literal["auto", "forward", "off"], BeforeValidator(_lower)] | None = setting(
+    mode: Annotated[Literal["auto", "forward", "off"], BeforeValidator(lower)] | None = setting(
         "TOOL_MODE",
         None,
         "How tools are offered. auto, forward: in the payload; off: not at all. Unset: auto, or off when "
@@ -309,7 +310,7 @@ class TurnSettings(Section):
 class ResponsesSettings(Section):
     """What clients of the Responses API are told."""
 
-    on_upstream_eof: Annotated[Literal["failed", "incomplete", "completed"], BeforeValidator(_lower)] = (
+    on_upstream_eof: Annotated[Literal["failed", "incomplete", "completed"], BeforeValidator(lower)] = (
         setting(
             "RESPONSES_ON_UPSTREAM_EOF",
             "failed",
@@ -330,7 +331,7 @@ class StoreSettings(Section):
         file_variant=True,
     )
     keys: RingKeys = setting("STATE_KEYS", (), STATE_KEYS, file_variant=True)
-    kv_dialect: Annotated[Literal["redis", "home"], BeforeValidator(_lower)] = setting(
+    kv_dialect: Annotated[Literal["redis", "home"], BeforeValidator(lower)] = setting(
         "KV_DIALECT",
         "redis",
         "Compare-and-swap of the store. redis: by script; home: the CAS command first.",
@@ -347,6 +348,8 @@ class GatewaySettings(Section):
     admission: AdmissionSettings = AdmissionSettings()
     sessions: SessionSettings = SessionSettings()
     tools: ToolSettings = ToolSettings()
+    upstreams: UpstreamSettings = UpstreamSettings()
+    replay: ReplaySettings = ReplaySettings()
     turns: TurnSettings = TurnSettings()
     responses: ResponsesSettings = ResponsesSettings()
     store: StoreSettings = StoreSettings()
