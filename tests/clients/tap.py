@@ -29,10 +29,23 @@ class Seen:
         self.at_s = time.monotonic()
         self.status = 0
         self.answer_headers: dict[str, str] = {}
+        self.raw_answer = b""
+        """Its body as the client got it."""
 
     @property
     def json(self) -> Any:
         return json.loads(self.body)
+
+    @property
+    def answer(self) -> bytes:
+        if self.answer_headers.get("transfer-encoding") != "chunked":
+            return self.raw_answer
+        body, rest = b"", self.raw_answer
+        while rest:
+            size, _, rest = rest.partition(b"\r\n")
+            length = int(size, 16)
+            body, rest = body + rest[:length], rest[length + 2 :]
+        return body
 
     def __repr__(self) -> str:
         return f"{self.method} {self.target} {self.status}"
@@ -41,11 +54,11 @@ class Seen:
 class Tap:
     """Listens on loopback and passes everything to the gateway at `port`.
 
-    `cut(seen, sent)` is asked before each piece of an answer goes out, with the bytes that went before; true
-    drops both connections instead.
+    `cut` is asked before each piece of an answer's body goes out; true drops both connections instead. What
+    went out before is the answer so far.
     """
 
-    def __init__(self, port: int, cut: Callable[[Seen, int], bool] = lambda seen, sent: False) -> None:
+    def __init__(self, port: int, cut: Callable[[Seen], bool] = lambda seen: False) -> None:
         self.seen: list[Seen] = []
         self._upstream = ("127.0.0.1", port)
         self._cut = cut
@@ -110,12 +123,13 @@ class Tap:
                 rest += upstream.recv(_CHUNK)
             client.sendall(head + rest)
             return
-        sent, piece = 0, head + rest
+        client.sendall(head)
+        piece = rest or upstream.recv(_CHUNK)
         while piece:
-            if self._cut(seen, sent):
+            if self._cut(seen):
                 return
             client.sendall(piece)
-            sent += len(piece)
+            seen.raw_answer += piece
             piece = upstream.recv(_CHUNK)
 
 

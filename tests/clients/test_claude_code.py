@@ -79,21 +79,29 @@ def test_cv_68_69_what_claude_code_sends_is_taken(tmp_path: Path, gateway: Gatew
 
 
 def test_cv_70_after_a_cut_stream_it_gets_a_plain_answer(tmp_path: Path, gateway: Gateway) -> None:
-    """Given a stream that is cut; expect a second request without `stream`, and its JSON to be the answer."""
+    """Given a stream cut in its text; expect a second request without `stream`, whose JSON is the answer."""
 
-    def cut(seen: Seen, sent: int) -> bool:
-        streamed = seen.path.endswith("/messages") and seen.json.get("stream") is True
-        return streamed and sent > 0
+    def cut(seen: Seen) -> bool:
+        return b"content_block_delta" in seen.raw_answer
 
     with Tap(gateway.port, cut) as tap:
         client = claude(tmp_path, tap.url)
-        run = client.run("claude", "-p", "say one two three four", *STREAM)
+        run = client.run("claude", "-p", "count slowly from 1 to 20", *STREAM)
     assert run.code == 0, run.all
-    assert run.events[-1]["result"] == "one two three four", run.all
+    assert run.events[-1]["result"] == " ".join(str(number) for number in range(1, 21)), run.all
     first, *_, last = tap.turns("/messages")
     assert first.json["stream"] is True
     assert "stream" not in last.json
     assert (last.status, last.answer_headers["content-type"]) == (200, "application/json")
+
+
+def test_keep_alives_are_understood(tmp_path: Path, gateway: Gateway) -> None:
+    with Tap(gateway.port) as tap:
+        client = claude(tmp_path, tap.url)
+        assert said(client.run("claude", "-p", "wait 2 s then say done", *STREAM)) == "done"
+    (turn,) = tap.turns("/messages")
+    assert turn.answer.count(b"event: ping\n") > 2
+    gateway.turns(1)
 
 
 def test_an_api_key_and_the_list_of_models(tmp_path: Path, gateway: Gateway) -> None:
