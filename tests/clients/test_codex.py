@@ -211,7 +211,7 @@ def test_an_answer_in_the_schema_that_was_asked_for(version: str, tmp_path: Path
 
 @both
 def test_the_built_in_provider_with_another_address(version: str, tmp_path: Path, gateway: Gateway) -> None:
-    """Given no provider but openai_base_url and a key that was logged in; it wants a WebSocket, as of OpenAI."""
+    """Given no provider but openai_base_url and a key that was logged in; it wants a WebSocket first."""
     with Tap(gateway.port) as tap:
         client = codex(version, tmp_path, tap.url)
         config = client.home / ".codex" / "config.toml"
