@@ -53,6 +53,7 @@ def build_response(turn: Turn, result: TurnResult) -> GenerateResponse:
     grounding = Grounding()
     thoughts = shows_thoughts(turn)
     refused = False
+    cut_short = result.items[-1] if result.items and result.finish == "length" else None
     for item in result.items:
         match item:
             case Message():
@@ -66,8 +67,8 @@ def build_response(turn: Turn, result: TurnResult) -> GenerateResponse:
                 if thoughts and (text := reasoning_text(item)):
                     parts.add({"text": text, "thought": True})
                 parts.sign_next(item.signature)
-            case ToolCall(result=None):
-                parts.add(call_part(item))
+            case ToolCall(result=None) if is_whole(item) or item is not cut_short:
+                parts.add(call_part(item, wire_signature(item.origin.signature if item.origin else None)))
             case OpaqueItem(dialect="gemini"):
                 parts.add(opaque_part(item))
             case _:
@@ -90,8 +91,10 @@ def build_response(turn: Turn, result: TurnResult) -> GenerateResponse:
 
 
 def shows_thoughts(turn: Turn) -> bool:
-    config = _member(_member(turn.raw.body, "generationConfig", "generation_config"), "thinkingConfig")
-    return _value(config, "includeThoughts", "include_thoughts") is True
+    """Google's clients do not get them unasked."""
+    config = _member(turn.raw.body, "generationConfig", "generation_config")
+    thinking = _member(config, "thinkingConfig", "thinking_config")
+    return _value(thinking, "includeThoughts", "include_thoughts") is True
 
 
 def _member(value: JsonObject, *names: str) -> JsonObject:
@@ -190,13 +193,23 @@ def opaque_part(item: OpaqueItem) -> PartOut:
     return cast(PartOut, item.payload)
 
 
-def call_part(call: ToolCall, signature: str | None = None) -> PartOut:
+def call_part(call: ToolCall, signature: str | None) -> PartOut:
+    """`signature` as the wire wants it."""
     part: PartOut = {"functionCall": {"id": call.call_id, "name": call.name, "args": call_args(call)}}
-    if call.origin is not None:
-        signature = call.origin.signature or signature
-    if (text := wire_signature(signature)) is not None:
-        part["thoughtSignature"] = text
+    if signature is not None:
+        part["thoughtSignature"] = signature
     return part
+
+
+def is_whole(call: ToolCall) -> bool:
+    """Whether the arguments can be read; those of a custom tool are text."""
+    if call.kind == "custom" or not call.arguments.strip():
+        return True
+    try:
+        loads(call.arguments)
+    except JsonError:
+        return False
+    return True
 
 
 def call_args(call: ToolCall) -> JsonObject:

@@ -183,9 +183,9 @@ class Conversation:
 
     def _sign(self, signature: str) -> None:
         """For what was said last. A signature with nothing to sign stands alone, as reasoning."""
-        self._close(signature)
         if self._role != "assistant":
             return
+        self._close(signature)
         last = self.items[-1] if self.items else None
         match last:
             case Message(role="assistant", origin=None):

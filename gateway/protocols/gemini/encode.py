@@ -24,6 +24,7 @@ from gateway.protocols.gemini.answer import (
     finish_reason,
     is_citation,
     is_refusal,
+    is_whole,
     opaque_part,
     part_out,
     reasoning_text,
@@ -95,6 +96,8 @@ class GeminiEncoder:
         self._item_signature = ""
         self._pending: str | None = None
         """Signature of a reasoning, for the next part."""
+        self._held: ToolCall | None = None
+        """A call whose arguments are broken: it may turn out that the turn was cut short there."""
         self._grounding = Grounding()
         self._refused = False
         self._usage: Usage | None = None
@@ -104,7 +107,8 @@ class GeminiEncoder:
     def encode(self, burst: Sequence[Frame]) -> bytes:
         out: list[bytes] = []
         for frame in burst:
-            if frame.dialect == "gemini" and frame.raw is not None and not _failed(frame):
+            failed = frame.is_terminal and not isinstance(frame.events[-1], TurnCompleted)
+            if frame.dialect == "gemini" and frame.raw is not None and not failed:
                 self._pass_on(frame.raw, out)
                 continue
             for event in frame.events:
@@ -114,7 +118,8 @@ class GeminiEncoder:
                         self._spoken = True
                         body = b'{"candidates":[{"content":{"role":"model","parts":[{"text":'
                         self._emit(body + dumps(event.text) + self._text_tail, out)
-                else:
+                elif not (failed and isinstance(event, ItemDone) and isinstance(event.item, ToolCall)):
+                    # A call that the failure itself has closed is not one to run.
                     self._say(event, out)
         return b"".join(out)
 
@@ -139,6 +144,7 @@ class GeminiEncoder:
             case TurnStarted():
                 pass
             case ItemStarted():
+                self._release(out)
                 self._start()
             case ItemDone():
                 self._done(event, out)
@@ -192,6 +198,10 @@ class GeminiEncoder:
         self._parts({"text": paragraph + event.text, "thought": True}, out)
 
     def _complete(self, event: TurnCompleted, out: list[bytes]) -> None:
+        if event.finish == "length" and self._held is not None:
+            self._lose(f"tool_call.{self._held.name}", "cut-short")
+            self._held = None
+        self._release(out)
         if not self._raw_end:
             self._last_chunk(event, out)
         elif self._framing.begun:
@@ -245,7 +255,9 @@ class GeminiEncoder:
                     self._parts({"text": text, "thought": True}, out)
                 self._pending = self._signature(event.item.signature) or self._pending
             case ToolCall(result=None):
-                self._parts(call_part(event.item, self._item_signature), out)
+                self._held = event.item
+                if is_whole(event.item):
+                    self._release(out)
             case ToolCall():
                 self._lose(f"tool_call.{event.item.name}", "run-by-upstream")
             case OpaqueItem(dialect="gemini"):
@@ -256,7 +268,15 @@ class GeminiEncoder:
                 pass
             case _:
                 assert_never(event.item)
-        self._start()
+        if self._held is None:
+            self._start()
+
+    def _release(self, out: list[bytes]) -> None:
+        """Say the call that was held back."""
+        if self._held is not None:
+            call, self._held = self._held, None
+            signed = call.origin.signature if call.origin else None
+            self._parts(call_part(call, self._signature(signed)), out)
 
     def _end_message(self, message: Message, out: list[bytes]) -> None:
         if not self._spoken:
@@ -287,8 +307,3 @@ class GeminiEncoder:
         if given and signature is None:
             self._lose("signature", "not-base64")
         return signature
-
-
-def _failed(frame: Frame) -> bool:
-    """What an upstream says about its failures is never passed on as it came."""
-    return any(isinstance(event, TurnFailed | TurnCancelled) for event in frame.events)
