@@ -7,6 +7,7 @@ repeats what HTTP calls a server's error thirty times, and some releases give up
 
 from collections.abc import Sequence
 
+import msgspec
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
@@ -45,6 +46,9 @@ class Responses:
         return dumps(build_response(turn, result))
 
     def error(self, error: ErrorInfo, *, status: int | None = None) -> Answer:
+        if error.param == "messages":
+            # Upstreams know no protocol and call the conversation what most do.
+            error = msgspec.structs.replace(error, param="input")
         return error_answer(error, status=status)
 
 

@@ -275,6 +275,11 @@ async def test_codex_is_told_its_own_mistakes_by_status() -> None:
     assert (await ask(deps, headers=CODEX, stream=True, model="")).json["error"]["param"] == "model"
 
 
+async def test_an_upstreams_word_for_the_conversation_is_translated() -> None:
+    empty = ErrorInfo(kind=ErrorKind.INVALID_REQUEST, message="There is no text", param="messages")
+    assert (await ask(FakeDeps(FakeEngine(failing(empty))))).json["error"]["param"] == "input"
+
+
 async def test_codex_without_a_stream_gets_statuses() -> None:
     deps = FakeDeps(refusing(QueueTimeout("No slot", retry_after_s=1)))
     assert (await ask(deps, headers=CODEX)).status == 429
