@@ -25,10 +25,18 @@ KEY_IN_ENV = (
 )
 
 
-def codex(version: str, directory: Path, url: str, *changes: tuple[str, str], key: str = "any") -> Cli:
+def codex(
+    version: str,
+    directory: Path,
+    url: str,
+    *changes: tuple[str, str],
+    key: str = "any",
+    provider: str = "OpenAI",
+) -> Cli:
     """A Codex with the example's settings, changed in places."""
     config = EXAMPLE.read_text()
-    for old, new in (("http://127.0.0.1:8317", url), *changes):
+    name = ('name = "lingma-gateway"', f'name = "{provider}"')
+    for old, new in (("http://127.0.0.1:8317", url), name, *changes):
         assert old in config
         config = config.replace(old, new)
     client = Cli(version, directory, GATEWAY_KEY=key)
@@ -192,6 +200,22 @@ def test_cv_23_25_silence_is_no_reason_to_give_up(version: str, tmp_path: Path, 
     (turn,) = tap.turns("/responses")
     assert turn.answer.count(b'"type":"keepalive"') > 2
     gateway.turns(1)
+
+
+@both
+def test_cv_61_a_long_session_is_compacted_by_codex_itself(
+    version: str, tmp_path: Path, gateway: Gateway
+) -> None:
+    """Given a provider not named OpenAI; expect a turn that asks for a summary, and one that has it."""
+    limit = ('model = "org_auto"', 'model = "org_auto"\nmodel_auto_compact_token_limit = 3000')
+    with Tap(gateway.port) as tap:
+        client = codex(version, tmp_path, tap.url, limit, provider="lingma-gateway")
+        assert said(client.run(*EXEC, "say alpha")) == "alpha"
+        assert said(client.run(*EXEC, "resume", "--last", "say beta")) == "beta"
+    _, summary, turn = (seen.json["input"] for seen in tap.turns("/responses"))
+    assert "COMPACTION" in summary[-1]["content"][0]["text"]
+    assert "produced a summary" in json.dumps(turn)
+    gateway.turns(3)
 
 
 @both
