@@ -16,7 +16,7 @@ from gateway.access.keys import ApiKey, KeyRing
 from gateway.access.tiers import Tiers
 from gateway.app import build_app
 from gateway.kernel.errors import ErrorKind, GatewayError, ModelNotFound, QueueTimeout, UpstreamUnavailable
-from gateway.kernel.json import Json, dumps, loads
+from gateway.kernel.json import loads
 from gateway.protocols.http import EdgeLimits
 from gateway.turn.events import ErrorInfo, ItemDone, ItemStarted, TextDelta, TurnCompleted, TurnFailed
 from gateway.turn.frame import Burst
@@ -43,13 +43,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:Inheritance class:DeprecationWar
 FAILED = TurnFailed(ErrorInfo(kind=ErrorKind.UPSTREAM_EOF, message="cut off", retryable=True))
 
 
-def body_of(**fields: Json) -> bytes:
-    return dumps({"contents": [{"role": "user", "parts": [{"text": "hello"}]}], **fields})
+BODY = b'{"contents":[{"role":"user","parts":[{"text":"hello"}]}]}'
 
 
-async def post(deps: FakeDeps, path: str, body: bytes = body_of(), **headers: str) -> Reply:
+async def post(deps: FakeDeps, path: str, **headers: str) -> Reply:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return await call(build_app(deps), "POST", path, body=body, headers=named)
+    return await call(build_app(deps), "POST", path, body=BODY, headers=named)
 
 
 def failing(error: GatewayError) -> FakeEngine:
@@ -217,7 +216,7 @@ async def test_keepalives_disturb_neither_form(query: str) -> None:
 
     deps = FakeDeps(FakeEngine(script), limits=EdgeLimits(first_byte_hold_s=0.01, keepalive_s=0.01))
     path = f"/v1beta/models/m:streamGenerateContent{query}"
-    driver = Driver(build_app(deps), "POST", path, body=body_of())
+    driver = Driver(build_app(deps), "POST", path, body=BODY)
     driver.on_send = lambda _: waited.set() if len(driver.reply.bodies) >= 3 else None
     reply = await driver.run()
     assert len(reply.bodies) > 3
@@ -309,7 +308,7 @@ async def test_the_sdk_raises_what_ends_a_stream(keepalives: int) -> None:
 
         return counting
 
-    deps = FakeDeps(FakeEngine(script), limits=EdgeLimits(keepalive_s=0.01))
+    deps = FakeDeps(FakeEngine(script), limits=EdgeLimits(first_byte_hold_s=0.01, keepalive_s=0.01))
     async with sdk(deps, wrap=app) as models:
         seen = []
         with pytest.raises(ServerError) as caught:
