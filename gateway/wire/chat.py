@@ -12,8 +12,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
 def _whole_number(value: object) -> object:
-    """JSON has one kind of number: 5.0 is 5."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    """JSON has one kind of number: 5.0 is 5. Beyond 2**53 a number with a point is no exact one."""
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
 
 
 Int = Annotated[int, BeforeValidator(_whole_number)]

@@ -26,7 +26,7 @@ def test_a_whole_number_may_be_written_with_a_point(given: float | None, read: i
     assert ChatRequest(model="m", messages=[], max_tokens=given).max_tokens == read  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("given", [1.5, "5", True, [5]])
+@pytest.mark.parametrize("given", [1.5, 1e30, "5", True, [5]])
 def test_nothing_else_is_a_whole_number(given: object) -> None:
     with pytest.raises(ValidationError):
         ChatRequest(model="m", messages=[], max_tokens=given)  # type: ignore[arg-type]

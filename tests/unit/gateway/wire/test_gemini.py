@@ -155,7 +155,7 @@ def test_a_whole_number_may_be_written_with_a_point(given: float | None, number:
     assert GenerationConfigIn.model_validate({"topK": given}).top_k == number
 
 
-@pytest.mark.parametrize("given", [1.5, "5", True, [5]])
+@pytest.mark.parametrize("given", [1.5, 1e30, "5", True, [5]])
 def test_nothing_else_is_a_whole_number(given: object) -> None:
     with pytest.raises(ValidationError):
         GenerationConfigIn.model_validate({"topK": given})

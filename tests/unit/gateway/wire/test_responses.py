@@ -35,6 +35,7 @@ def test_unknown_fields_are_ignored() -> None:
         {"temperature": "0.5"},
         {"stream": "true"},
         {"max_output_tokens": 1.5},
+        {"max_output_tokens": 1e30},
         {"truncation": "sometimes"},
         {"tools": {}},
         {"include": "reasoning.encrypted_content"},

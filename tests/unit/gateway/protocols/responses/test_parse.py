@@ -1,15 +1,23 @@
+import copy
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.kernel.errors import InvalidRequest
 from gateway.kernel.json import dumps
+from gateway.protocols.responses.encode import ResponsesEncoder
 from gateway.protocols.responses.parse import client_of, parse_responses
+from gateway.sessions.key import lookup_key
 from gateway.sessions.policy import affinity
+from gateway.turn.estimate import input_tokens
+from gateway.turn.events import TurnCompleted
 from gateway.turn.items import Message, TextPart
 from gateway.turn.request import ReasoningRequest, Sampling
 from gateway.turn.tools import AUTO, ToolChoice
-from tests.support.responses import context, parsed
+from tests.support.responses import STARTED, context, frames, parsed, said
+from tests.support.responses_schema import read_stream
 
 FUNCTION = {"type": "function", "name": "f"}
 CODEX = {"user-agent": "codex_cli_rs/0.130.0"}
@@ -297,3 +305,124 @@ def test_cv_11_foreign_reasoning_is_no_mistake() -> None:
     turn = parsed([{"type": "reasoning", "summary": [], "encrypted_content": "gAAAA"}, "hi"])
     assert turn.losses == ()
     assert len(turn.items) == 2
+
+
+# -- any request ------------------------------------------------------------------------------------------
+
+EVERYTHING: dict[str, Any] = {
+    "model": "m",
+    "instructions": "i",
+    "input": [
+        {"role": "user", "content": "a"},
+        {
+            "type": "message",
+            "id": "msg_1",
+            "role": "assistant",
+            "content": [
+                {"type": "output_text", "text": "t", "annotations": []},
+                {"type": "input_image", "image_url": "u"},
+                {"type": "input_file", "file_data": "data:x/y;base64,AA", "filename": "f"},
+            ],
+        },
+        {"type": "function_call", "call_id": "c1", "namespace": "n", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c1", "output": [{"type": "input_text", "text": "x"}]},
+        {"type": "custom_tool_call", "call_id": "c2", "name": "sh", "input": "ls"},
+        {"type": "custom_tool_call_output", "call_id": "c2", "output": {"a": 1}},
+        {"type": "local_shell_call", "call_id": "c3", "action": {"command": ["ls"]}},
+        {"type": "code_interpreter_call", "id": "ci", "code": "1", "outputs": [{"logs": "1"}]},
+        {"type": "mcp_call", "id": "mcp", "server_label": "s", "name": "f", "arguments": "{}", "output": "o"},
+        {"type": "tool_search_output", "call_id": "c4", "tools": [{"type": "function", "name": "g"}]},
+        {
+            "type": "reasoning",
+            "summary": [{"text": "s"}],
+            "content": [{"text": "t"}],
+            "encrypted_content": "e",
+        },
+        {"type": "additional_tools", "tools": [{"type": "namespace", "name": "n", "tools": [FUNCTION]}]},
+        {"type": "compaction", "encrypted_content": "e"},
+        {"type": "item_reference", "id": "msg_1"},
+        {"type": "of-tomorrow", "content": [{"text": "x"}]},
+        "last",
+    ],
+    "tools": [
+        {"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": True},
+        {"type": "function", "function": {"name": "h", "description": "d"}},
+        {"type": "custom", "name": "sh", "format": {"type": "text"}},
+        {"type": "web_search"},
+    ],
+    "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "f"}]},
+    "text": {"format": {"type": "json_schema", "name": "n", "schema": {"a": 1}}, "verbosity": "low"},
+    "reasoning": {"effort": "low", "summary": "auto"},
+    "metadata": {"a": "b"},
+    "include": ["reasoning.encrypted_content"],
+    "max_output_tokens": 5,
+    "temperature": 0.5,
+    "truncation": "auto",
+    "user": "u",
+    "service_tier": "flex",
+}
+VALUES = st.sampled_from(
+    [
+        None,
+        True,
+        0,
+        -1,
+        2.5,
+        1e30,
+        "",
+        "x",
+        "\ud7ff",
+        [],
+        [None],
+        ["x"],
+        [[]],
+        {},
+        {"type": "x"},
+        {"text": "x"},
+    ]
+)
+
+
+def places(value: Any) -> list[tuple[Any, Any]]:
+    """Every (holder, key) in a body."""
+    found = []
+    for key, child in value.items() if isinstance(value, dict) else enumerate(value):
+        found.append((value, key))
+        if isinstance(child, dict | list):
+            found += places(child)
+    return found
+
+
+@given(st.data())
+def test_any_body_is_answered_or_refused_by_name(data: st.DataObject) -> None:
+    body = copy.deepcopy(EVERYTHING)
+    for _ in range(data.draw(st.integers(0, 3))):
+        holder, at = data.draw(st.sampled_from(places(body)))
+        holder[at] = copy.deepcopy(data.draw(VALUES))
+    try:
+        turn = parse_responses(dumps(body), context(user_agent="x/1"))
+    except InvalidRequest as problem:
+        assert problem.param
+        assert f"'{problem.param}" in problem.message or problem.code in (
+            "item_not_found",
+            "unsupported_value",
+        )
+    else:
+        assert input_tokens(turn) > 0
+        lookup_key(turn)
+        found = read_stream(
+            ResponsesEncoder(turn).encode(frames([STARTED, *said("A"), TurnCompleted("stop")]))
+        )
+        assert found.response["output"][0]["content"][0]["text"] == "A"
+
+
+def test_everything_at_once_loses_what_nobody_can_keep() -> None:
+    turn = parse_responses(dumps(EVERYTHING), context())
+    assert [str(loss) for loss in turn.losses] == [
+        "input.12:foreign-compaction",
+        "input.14:unknown-item",
+        "truncation:unsupported",
+        "service_tier:unsupported",
+        "text.verbosity:unsupported",
+    ]
+    assert [tool.name for tool in turn.tools] == ["f", "h", "sh", "web_search", "g", "n__f"]
