@@ -39,9 +39,11 @@ class Lane(Protocol):
     """A terminal event was decoded."""
     fault: Fault | None
     """What the upstream said went wrong inside its stream."""
+    gives_back: bool
+    """The request holds reasoning of the upstream's own, which an attempt could leave out."""
 
-    def request(self) -> UpstreamRequest:
-        """Raises GatewayError when it cannot be made."""
+    async def request(self) -> UpstreamRequest:
+        """Asked once, before anything else. Raises GatewayError when it cannot be made."""
         ...
 
     def judge(self, status: int, body: bytes, retry_after_s: float | None) -> Fault:
@@ -63,13 +65,22 @@ class Attempt:
     """Runs one lane. Iterate `bursts()` once."""
 
     def __init__(
-        self, call: Call, lane: Lane, http: UpstreamHttp, cooldowns: Cooldowns, clock: Clock
+        self,
+        call: Call,
+        lane: Lane,
+        http: UpstreamHttp,
+        cooldowns: Cooldowns,
+        clock: Clock,
+        *,
+        hold: bool = False,
     ) -> None:
+        """`hold`: nothing is told before the end, which alone shows what the answer is worth."""
         self._call = call
         self._lane = lane
         self._http = http
         self._cooldowns = cooldowns
         self._clock = clock
+        self._hold = hold
         self._held: Burst = []
         self._content = False
         self._seq = 0
@@ -78,7 +89,7 @@ class Attempt:
     async def bursts(self) -> AsyncGenerator[Burst, None]:
         """Raises AttemptFailed only before content."""
         try:
-            request = self._lane.request()
+            request = await self._lane.request()
             self._account = Account(request.upstream, self._call.account)
             async with contextlib.aclosing(self._answered(request)) as bursts:
                 async for burst in bursts:
@@ -147,8 +158,9 @@ class Attempt:
         if terminal is not None:
             await self._over(terminal)
         if not self._content:
-            self._content = any(frame.has_content for frame in burst)
             self._held += burst
+            due = terminal is not None or not self._hold
+            self._content = due and any(frame.has_content for frame in self._held)
             if not self._content:
                 return
             burst, self._held = self._held, []
@@ -162,10 +174,13 @@ class Attempt:
             await self._conclude(None)
             return
         fault = self._lane.fault or Fault(
-            name="upstream_eof", info=end.error, again="next", rest=Rest(FAILURE_REST_S, "failing", soft=True)
+            name=str(end.error.kind),
+            info=end.error,
+            again="next",
+            rest=Rest(FAILURE_REST_S, "failing", soft=True),
         )
         failed = await self._failed(fault)
-        if not self._content and not any(frame.has_content for frame in self._held):
+        if not self._content:
             raise failed
 
     async def _failed(self, fault: Fault) -> AttemptFailed:
@@ -177,7 +192,7 @@ class Attempt:
         if fault.rest is not None:
             await self._rest(fault.rest)
         await self._conclude(fault)
-        if fault.signature and not self._call.fresh:
+        if fault.signature and self._lane.gives_back:
             return AttemptFailed(error_of(fault.info), again="fresh")
         return AttemptFailed(error_of(fault.info), again=fault.again, or_again=_is_soft(fault))
 

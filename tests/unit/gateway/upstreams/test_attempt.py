@@ -45,7 +45,10 @@ REJECTED = event("response.failed", response={"error": {"code": "invalid_encrypt
 
 
 class Lane:
-    def __init__(self, port: int, *, total_s: float = 5.0, refuse: bool = False) -> None:
+    def __init__(
+        self, port: int, *, total_s: float = 5.0, refuse: bool = False, gives_back: bool = True
+    ) -> None:
+        self.gives_back = gives_back
         self._decoder = CodexDecoder(model="m", created_at=0, executor="one", input_tokens_estimate=0)
         self._port = port
         self._total_s = total_s
@@ -60,7 +63,7 @@ class Lane:
     def fault(self) -> Fault | None:
         return self._decoder.fault
 
-    def request(self) -> UpstreamRequest:
+    async def request(self) -> UpstreamRequest:
         if self._refuse:
             raise InvalidRequest("no")
         return UpstreamRequest(
@@ -125,13 +128,13 @@ class Bench:
         self.port = port
         self.lane = Lane(port)
 
-    async def run(self, *, fresh: bool = False, **lane: Any) -> tuple[TurnResult, list[list[Frame]]]:
+    async def run(self, *, hold: bool = False, **lane: Any) -> tuple[TurnResult, list[list[Frame]]]:
         self.lane = Lane(self.port, **lane)
         turn = Turn(
             id=TurnId("t"), tenant="-", created_at_ms=0, model="m", items=(), raw=RawRequest("responses", {})
         )
-        call = Call(turn=turn, model="gpt", account="a", attempt=1, deadline_ms=0, queue_until=0, fresh=fresh)
-        attempt = Attempt(call, self.lane, self.http, self.cooldowns, SystemClock())
+        call = Call(turn=turn, model="gpt", account="a", attempt=1, deadline_ms=0, queue_until=0)
+        attempt = Attempt(call, self.lane, self.http, self.cooldowns, SystemClock(), hold=hold)
         bursts = []
         async for burst in attempt.bursts():
             bursts.append(burst)
@@ -236,7 +239,7 @@ async def test_rejected_reasoning_is_left_out_once() -> None:
         failed = await bench.fails()
         assert failed.again == "fresh"
         assert [fault and fault.signature for fault in bench.lane.concluded] == [True]
-        assert (await bench.fails(fresh=True)).again == "no"
+        assert (await bench.fails(gives_back=False)).again == "no", "there is nothing to leave out"
         assert bench.rests_s() == 0
 
 
@@ -249,6 +252,15 @@ async def test_nobody_there_moves_on_and_may_be_asked_again() -> None:
             True,
             ErrorKind.UPSTREAM_UNAVAILABLE,
         )
+
+
+async def test_an_answer_may_be_held_until_its_end() -> None:
+    upstream = Upstream(CREATED + ADDED + DELTA, DONE + COMPLETED)
+    async with against(upstream) as bench:
+        result, bursts = await bench.run(hold=True)
+        assert (result.text, len(bursts)) == ("Hi", 1)
+    async with against(Upstream(CREATED + ADDED + DELTA + DONE, OVERLOADED)) as bench:
+        assert (await bench.fails(hold=True)).again == "next", "nobody has seen what was said before"
 
 
 async def test_a_request_that_cannot_be_made_is_the_clients() -> None:
