@@ -15,6 +15,7 @@ from tests.bench.report import machine
 
 SECTIONS = {
     "pipeline": "tests.bench.pipeline:run",
+    "protocols": "tests.bench.pipeline:protocols",
     "hub": "tests.bench.hub:run",
     "publish": "tests.bench.publish:run",
     "busy": "tests.bench.live:busy",

@@ -19,7 +19,7 @@ from tests.bench.direct import first_content_ms
 from tests.bench.load import Load
 from tests.bench.measure import Child, Cpu, NotMeasured
 from tests.bench.report import REPEATS, Samples, repeated, table, verdict
-from tests.bench.servers import EVENTS, PATH, body, raw_messages
+from tests.bench.servers import CHAT, EVENTS, raw_messages
 from tests.support.processes import Service, pool_ready, serve, work
 from tests.support.redis_server import RedisServer
 from workers.lingma.discovery import INFO_TEXT, read_info
@@ -53,7 +53,7 @@ class Fleet(NamedTuple):
 
     def run(self, *, streams: int, turns: int, events: int, over_s: float = 0.0) -> dict[str, Any]:
         """One run; the answer of the load generator with the CPU used, by process."""
-        self.load.connect(self.gateway.port, PATH, body(1), streams=streams, turns=turns, over_s=over_s)
+        self.load.connect(self.gateway.port, CHAT, 1, streams=streams, turns=turns, over_s=over_s)
         with self.cpu() as cpu:
             answer = self.load.go(turns=turns, deltas=turns * events)
         return answer | {"cpu": cpu.used}
@@ -257,7 +257,7 @@ def _memory(samples: Samples, live: Fleet) -> None:
     samples.add("idle_uss", before["uss"] / 1e6)
     samples.add("worker_rss", worker_before["rss"] / 1e6)
     live.knobs(tokens=EVENTS, ttft_ms=0, delta_gap_ms=0, fail="hang_after_n", fail_after=2, record=False)
-    live.load.connect(live.gateway.port, PATH, body(1), streams=SILENT_STREAMS)
+    live.load.connect(live.gateway.port, CHAT, 1, streams=SILENT_STREAMS)
     live.load.ask(hold=True)
     time.sleep(KEEPALIVE_S + 2)
     if _open_streams(live.gateway) < SILENT_STREAMS:

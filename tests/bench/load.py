@@ -3,7 +3,7 @@
 It understands as little as it can: HTTP/1.1 over plain asyncio protocols, answers counted by a byte pattern.
 `Load` is the bench's half; run as a module it is the process. One command a line:
 
-    {"port", "path", "body", "streams", "turns", "over_s"}     answers when all streams are connected
+    {"port", "path", "body", "delta", "end", "streams", "turns", "over_s"}  answers when all are connected
     {"go": true}                                               answers when all turns have ended
     {"hold": true}                                             answers when all streams have begun to speak
     {"release": true}                                          hangs up on the held streams
@@ -16,11 +16,11 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.bench.dialects import Dialect
 from tests.bench.measure import Child, NotMeasured, say
 
-DELTA = b'"delta":{"content":"'
-"""Stands once in every content chunk and in no other."""
-DONE = b"data: [DONE]\n\n"
+END_BYTES = 1024
+"""The end of a stream stands in its last so many bytes."""
 LAST_CHUNK = b"0\r\n\r\n"
 LIMIT_S = 120.0
 
@@ -47,6 +47,7 @@ class Stream(asyncio.Protocol):
         self._sent_at = 0.0
         self._spoke = False
         self._tail = b""
+        self._last = b""
         self._closing = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -56,14 +57,14 @@ class Stream(asyncio.Protocol):
     def ask(self) -> None:
         assert self._transport is not None
         self._spoke = False
-        self._tail = b""
+        self._tail = self._last = b""
         self._sent_at = time.perf_counter()
         self._transport.write(self._run.request)
 
     def data_received(self, data: bytes) -> None:
-        tally = self._run.tally
+        tally, delta = self._run.tally, self._run.delta
         text = self._tail + data
-        found = text.count(DELTA)
+        found = text.count(delta)
         tally.deltas += found
         tally.size += len(data)
         if found and not self._spoke:
@@ -71,13 +72,15 @@ class Stream(asyncio.Protocol):
             tally.first_ms.append((time.perf_counter() - self._sent_at) * 1000)
             self._run.spoke()
         if text.endswith(LAST_CHUNK):
-            if DONE not in text[-64:]:
+            self._last = (self._last + text)[-END_BYTES:]
+            if self._run.end not in self._last:
                 self._run.fail(f"a stream ended without its end: {text[-300:]!r}")
                 return
             tally.turns += 1
             self._run.ended(self)
             return
-        self._tail = text[-(len(DELTA) - 1) :]
+        self._tail = text[-(len(delta) - 1) :]
+        self._last = (self._last + data)[-END_BYTES:]
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._closing:
@@ -99,6 +102,8 @@ class Run:
             f"content-length: {len(body)}\r\n\r\n"
         )
         self.request = head.encode() + body
+        self.delta = command["delta"].encode()
+        self.end = command["end"].encode()
         self.tally = Tally()
         self._port = command["port"]
         self._left = command.get("turns", 0)
@@ -196,9 +201,11 @@ class Load(Child):
     def __init__(self, core: int | None = 0) -> None:
         super().__init__("load", core=core)
 
-    def connect(self, port: int, path: str, body: str, *, streams: int, **more: Any) -> None:
-        """Open the connections of the next run."""
-        self.ask(port=port, path=path, body=body, streams=streams, **more)
+    def connect(self, port: int, dialect: Dialect, burst: int, *, streams: int, **more: Any) -> None:
+        """Open the connections of the next run, in which events wait in groups of that size."""
+        marks = {"delta": dialect.delta, "end": dialect.end}
+        path, body = dialect.path(burst), dialect.request(burst)
+        self.ask(port=port, path=path, body=body, streams=streams, **marks, **more)
 
     def go(self, *, turns: int, deltas: int) -> dict[str, Any]:
         """Run what is connected. Raises NotMeasured when the streams did not say just that much."""

@@ -8,7 +8,7 @@ memory: decode, grammar, observers, encode and delivery are the real ones.
 import asyncio
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from hypercorn.asyncio import serve
 from hypercorn.typing import ASGIFramework
@@ -27,11 +27,7 @@ from gateway.engine.drain import Drain
 from gateway.engine.routing import KnownModel, Router
 from gateway.engine.run import Engine, EngineLimits
 from gateway.kernel.clock import SystemClock
-from gateway.kernel.ids import new_turn_id
 from gateway.kernel.json import dumps
-from gateway.protocols.bodies import TurnContext
-from gateway.protocols.chat.encode import ChatEncoder
-from gateway.protocols.chat.parse import parse_chat
 from gateway.protocols.http import EdgeLimits
 from gateway.protocols.models import ModelEntry
 from gateway.serving import hypercorn_config, listen
@@ -44,16 +40,11 @@ from gateway.turn.losses import Loss
 from gateway.turn.ports import Call, Capabilities
 from gateway.turn.request import Turn
 from gateway.upstreams.lingma.decode import LingmaDecoder
+from tests.bench.dialects import DIALECTS, Dialect
 from tests.bench.measure import say
 
 EVENTS = 200
-PATH = "/v1/chat/completions"
-
-
-def body(burst: int) -> str:
-    """A request for a turn whose events wait in groups of that size; the model's name says it."""
-    messages = [{"role": "user", "content": "say something"}]
-    return dumps({"model": f"burst-{burst}", "stream": True, "messages": messages}).decode()
+CHAT = DIALECTS["chat"]
 
 
 def raw_messages() -> list[bytes]:
@@ -124,6 +115,7 @@ class Deps:
         self.tiers = Tiers(KeyRing(()))
         self.catalog = Models()
         self.limits = EdgeLimits()
+        self.responses_on_eof: Literal["failed"] = "failed"
         leases = MemoryLeases(self.clock)
         self.engine = Engine(
             router=Router(
@@ -150,19 +142,18 @@ class Deps:
         return app
 
 
-def encoded(burst: int) -> list[list[bytes]]:
+def encoded(dialect: Dialect, burst: int) -> list[list[bytes]]:
     """What the pipeline sends, event by event, in the groups in which it would wait."""
-    context = TurnContext(id=new_turn_id(1_790_000_000_000), tenant="-", created_at_ms=1_790_000_000_000)
-    turn = parse_chat(body(burst).encode(), context)
+    turn = dialect.turn(burst)
     decoder = LingmaDecoder(turn.id, turn.model, 1_790_000_000, prompt_tokens=9)
-    encoder = ChatEncoder(turn, include_usage=False)
+    encoder = dialect.protocol.encoder(turn, [])
     events = [encoder.encode([decoder.feed(raw, seq)]) for seq, raw in enumerate(raw_messages(), 1)]
     return [list(group) for group in grouped(events, burst)]
 
 
-def bare_starlette(burst: int) -> ASGIApp:
+def bare_starlette(dialect: Dialect, burst: int) -> ASGIApp:
     """As an application would naturally be written: every event is yielded when it is there."""
-    groups = encoded(burst)
+    groups = encoded(dialect, burst)
 
     async def events() -> AsyncIterator[bytes]:
         for group in groups:
@@ -173,12 +164,13 @@ def bare_starlette(burst: int) -> ASGIApp:
     async def answer(_: Request) -> StreamingResponse:
         return StreamingResponse(events(), media_type="text/event-stream")
 
-    return Starlette(routes=[Route(PATH, answer, methods=["POST"])])
+    path = dialect.path(burst).partition("?")[0]
+    return Starlette(routes=[Route(path, answer, methods=["POST"])])
 
 
-def bare_asgi(burst: int) -> ASGIApp:
+def bare_asgi(dialect: Dialect, burst: int) -> ASGIApp:
     """The least that can be done: raw ASGI messages."""
-    groups = encoded(burst)
+    groups = encoded(dialect, burst)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -196,12 +188,12 @@ def bare_asgi(burst: int) -> ASGIApp:
     return app
 
 
-async def main(kind: str, burst: int) -> None:
+async def main(kind: str, burst: int, dialect: Dialect) -> None:
     setup_logs("INFO")
     app = {
         "pipeline": lambda: build_app(Deps()),
-        "starlette": lambda: bare_starlette(burst),
-        "asgi": lambda: bare_asgi(burst),
+        "starlette": lambda: bare_starlette(dialect, burst),
+        "asgi": lambda: bare_asgi(dialect, burst),
     }[kind]()
     sock = listen("127.0.0.1", 0)
     sock.listen()  # whoever is told the port may connect at once
@@ -214,4 +206,4 @@ async def main(kind: str, burst: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), DIALECTS[sys.argv[3]]))
