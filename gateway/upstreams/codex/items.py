@@ -4,8 +4,6 @@ Every item keeps its exact JSON as its origin, encrypted reasoning included: wha
 can be given back to the same upstream. A tool in a namespace is known by one name.
 """
 
-from typing import cast
-
 from gateway.kernel.json import Json, JsonObject, dumps
 from gateway.turn.items import (
     Item,
@@ -101,7 +99,7 @@ def _parts(content: Json) -> tuple[Part, ...]:
             kept = (
                 [one for one in annotations if isinstance(one, dict)] if isinstance(annotations, list) else []
             )
-            parts.append(TextPart(text_at(part, "text"), tuple(cast(list[JsonObject], kept))))
+            parts.append(TextPart(text_at(part, "text"), tuple(kept)))
     return tuple(parts)
 
 

@@ -82,4 +82,4 @@ def test_file_and_variables_add_up_and_must_agree(tmp_path: Path) -> None:
 
 
 def test_codex_own_variable_is_not_taken_for_ours() -> None:
-    loaded(CODEX_HOME="/home/somebody/.codex")
+    loaded(CODEX_HOME="~/.codex")
