@@ -219,9 +219,8 @@ class _Reader:
             raise missing(f"{path}.call_id")
         said = item.get("output")
         if _type(item) == "tool_search_output":
-            said = item.get("tools")
-            if isinstance(said, list):
-                self._tools += read_tools(cast(list[Object], said), f"{path}.tools")
+            self._tools += read_tools(check(ToolsIn, item, at=path).tools, f"{path}.tools")
+            said = item["tools"]
         parts = self._result_parts(said, f"{path}.output")
         yield ToolResult(call_id=call_id, parts=parts, id=output.id)
 
@@ -254,7 +253,7 @@ class _Reader:
         yield from ()
 
     def _unknown(self, item: JsonObject, path: str) -> Iterator[Item]:
-        if item.get("role") in ROLES:
+        if isinstance(role := item.get("role"), str) and role in ROLES:
             yield from self._message(item, path)
             return
         self._losses.append(Loss(path, "unknown-item"))
@@ -282,9 +281,10 @@ def _type(item: JsonObject) -> str:
 
 def _is_part(value: Json, types: Set[str]) -> bool:
     """Lists of objects that tools give as their result are no parts, even where they have types."""
-    if not isinstance(value, dict) or value.get("type") not in types:
+    kind = value.get("type") if isinstance(value, dict) else None
+    if not isinstance(value, dict) or not isinstance(kind, str) or kind not in types:
         return False
-    return isinstance(value.get("text"), str) or not str(value["type"]).endswith("text")
+    return isinstance(value.get("text"), str) or not kind.endswith("text")
 
 
 def _is_trigger(item: JsonObject) -> bool:

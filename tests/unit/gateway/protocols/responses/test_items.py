@@ -152,6 +152,7 @@ def test_lv_75_a_call_and_its_output_are_a_tool_call_and_a_tool_message() -> Non
         (True, "true"),
         ([{"type": "file", "name": "a.py"}], '[{"type": "file", "name": "a.py"}]'),
         ([{"type": "text"}], '[{"type": "text"}]'),
+        ([{"type": ["text"]}, None], '[{"type": ["text"]}, null]'),
         ({"type": "text", "text": "x"}, '{"type": "text", "text": "x"}'),
         ([{"type": "input_text", "text": "a"}, {"type": "output_text", "text": "b"}], "a\nb"),
         ([{"type": "input_text", "text": "a"}, {"type": "input_image", "image_url": "u"}], "a\n[image]"),
@@ -356,6 +357,7 @@ def test_a_reference_to_what_is_not_there_is_refused() -> None:
         {"type": "image_generation_call", "id": "g", "result": "AAAA"},
         {"type": "mcp_list_tools", "id": "g", "server_label": "s", "tools": []},
         {"type": "of-tomorrow", "id": "g", "content": [{"type": "hologram"}, 5]},
+        {"type": "of-tomorrow", "id": "g", "role": ["user"]},
     ],
 )
 def test_what_no_model_reads_is_kept_aside(given: dict[str, Any]) -> None:
@@ -407,6 +409,8 @@ def test_an_unknown_item_with_a_role_is_that_roles_message() -> None:
         ({"type": "mcp_call", "name": "f"}, "input.1.id"),
         ({"type": "reasoning", "summary": "x"}, "input.1.summary"),
         ({"type": "additional_tools"}, "input.1.tools"),
+        ({"type": "tool_search_output", "call_id": "c"}, "input.1.tools"),
+        ({"type": "tool_search_output", "call_id": "c", "tools": [None]}, "input.1.tools.0"),
         ({"type": "additional_tools", "tools": [{"type": "custom"}]}, "input.1.tools.0.name"),
         ({"type": "item_reference"}, "input.1.id"),
     ],
