@@ -297,13 +297,19 @@ class TurnSettings(Section):
     timeout_s: float = setting(
         "TURN_TIMEOUT_S", 600.0, "Limit of one turn from its start, waiting included. Seconds.", gt=0
     )
-    retention_s: Seconds = setting(
-        "TURN_RETENTION_S", 60.0, "How long the frames of an ended turn are kept. Seconds."
+    retention_s: float = setting(
+        "TURN_RETENTION_S",
+        60.0,
+        "How long the frames of an ended turn are kept: its end is read from them. Seconds, at least 1.",
+        ge=1,
+        allow_inf_nan=False,
     )
-    retention_resumable_s: Seconds = setting(
+    retention_resumable_s: float = setting(
         "TURN_RETENTION_RESUMABLE_S",
         900.0,
         "The same for a turn that asked to be resumable. Seconds.",
+        ge=1,
+        allow_inf_nan=False,
     )
 
 

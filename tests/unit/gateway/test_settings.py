@@ -141,6 +141,13 @@ def test_a_replica_of_its_own_refuses_memory() -> None:
     loaded(REDIS_URL="redis://localhost").require_shared_store()
 
 
+@pytest.mark.parametrize("name", ["TURN_RETENTION_S", "TURN_RETENTION_RESUMABLE_S"])
+def test_an_ended_turn_is_kept_long_enough_to_be_read(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{name}: "):
+        load({name: "0"})
+    assert load({name: "1"})
+
+
 def test_keys_may_be_named_as_a_file(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text("k-a\nk-b\n")
