@@ -11,6 +11,8 @@ TTL_S: Final = 3600.0
 
 CAS_ATTEMPTS: Final = 32
 """How often an append is tried while others write the same entry."""
+APPEND_WITHIN_S: Final = 10.0
+"""Seconds after which an append is given up, waiting for others of its process included."""
 MAX_TURNS: Final = 256
 """Turns of one Codex entry; the oldest go."""
 MAX_BYTES: Final = 16 * 1024 * 1024

@@ -4,29 +4,30 @@ A token is base64url of a version byte 0x80, a big-endian time of 8 bytes, 16 by
 blocks of 16, and 32 bytes of HMAC. Whether the upstream can still decrypt it, only the upstream knows.
 """
 
-import re
 from typing import Final
 
 from gateway.store.keys import trim
 
 MAX_CHARS: Final = 32 * 1024 * 1024
 
-_SHAPE = re.compile(r"gAAAA[A-Za-z0-9_-]*(={0,2})")
-"""The first characters pin the version, and the time before the year 141,000."""
+_BEGINNING = "gAAAA"
+"""Pins the version, and a time before the year 141,000."""
 _ENVELOPE = 1 + 8 + 16 + 32
 _BLOCK = 16
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+_DIGITS = _ALPHABET.encode()
 
 
 def is_gpt_signature(text: str) -> bool:
     """White space around the token is forgiven; callers that store it must not forgive that."""
     text = trim(text)
-    match = _SHAPE.fullmatch(text) if len(text) <= MAX_CHARS else None
-    if match is None:
+    if len(text) > MAX_CHARS or not text.startswith(_BEGINNING) or not text.isascii():
         return False
-    padding = len(match[1])
-    digits = len(text) - padding
-    if digits % 4 == 1 or (padding and (digits + padding) % 4):
+    bare = text.rstrip("=")
+    digits, padding = len(bare), len(text) - len(bare)
+    if digits % 4 == 1 or (padding and (padding > 2 or (digits + padding) % 4)):
+        return False
+    if bare.encode().translate(None, _DIGITS):  # an expression takes ten times as long
         return False
     spare_bits = digits * 6 % 8
     if _ALPHABET.index(text[digits - 1]) & ((1 << spare_bits) - 1):

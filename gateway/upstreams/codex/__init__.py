@@ -1,0 +1,1 @@
+"""The codex upstream: any service that speaks the OpenAI Responses API."""
