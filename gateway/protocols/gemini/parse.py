@@ -62,7 +62,7 @@ def _turn(raw: JsonObject, context: TurnContext) -> Turn:
         raise InvalidRequest("'contents' must not be empty", param="contents")
     if request.cached_content:
         raise InvalidRequest(
-            "Cached content is not available here: send the content itself",
+            "'cachedContent' is not available here: send the content itself",
             param="cachedContent",
             code="unsupported_value",
         )

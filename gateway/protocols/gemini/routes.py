@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 from urllib.parse import parse_qsl
 
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.access.tiers import GOOGLE_KEY, presented_keys
@@ -35,6 +35,8 @@ from gateway.turn.request import Turn
 
 _SDK_HEADER: Final = b"x-goog-api-client"
 """Google's SDKs send it, and programs built on them."""
+
+_GOOGLES_HEADERS: Final = frozenset({_SDK_HEADER, b"x-goog-api-key"})
 
 _GOOGLES: Final = frozenset(
     {
@@ -84,10 +86,15 @@ def google_key(scope: Scope) -> Sequence[bytes]:
 
 
 def gemini_routes(edge: Edge, catalog: ModelCatalog) -> Sequence[Route]:
-    """To be mounted before the list of models, which takes any method below `/v1/models/`."""
+    """To be mounted before the list of models at `/v1`, where Google's clients ask for theirs, too."""
     call = ModelMethods(edge)
     models = Methods(GEMINI, GET=Models(edge, catalog, GEMINI))
-    routes = [Route("/v1/models/{model:path}:{method}", call, methods=["POST"])]
+    routes: list[Route] = [
+        Route("/v1/models/{model:path}:{method}", call, methods=["POST"]),
+        _GooglesRoute("/v1/{model:path}:{method}", call, methods=["POST"]),
+        _GooglesRoute("/v1/models", models),
+        _GooglesRoute("/v1/models/{model:path}", models),
+    ]
     for version in ("/v1beta", "/v1beta1"):
         routes += [
             Route(f"{version}/{{model:path}}:{{method}}", call, methods=["POST"]),
@@ -95,6 +102,15 @@ def gemini_routes(edge: Edge, catalog: ModelCatalog) -> Sequence[Route]:
             Route(f"{version}/models/{{model:path}}", models),
         ]
     return routes
+
+
+class _GooglesRoute(Route):
+    """A path that others ask, too: taken when the request has a header that only Google's clients send."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if any(name in _GOOGLES_HEADERS for name, _ in scope.get("headers", ())):
+            return super().matches(scope)
+        return Match.NONE, {}
 
 
 class ModelMethods:

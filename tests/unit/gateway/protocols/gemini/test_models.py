@@ -122,6 +122,17 @@ async def test_a_key_sees_what_it_may_use() -> None:
         assert (reply.status, reply.json["error"]["status"]) == (401, "UNAUTHENTICATED")
 
 
+@pytest.mark.parametrize(
+    ("headers", "query"),
+    [({"x_goog_api_client": "google-genai-sdk/3"}, ""), ({"x_goog_api_key": "any"}, ""), ({}, "?key=any")],
+)
+async def test_googles_clients_get_their_list_at_v1_too(headers: dict[str, str], query: str) -> None:
+    deps = FakeDeps(catalog=FakeCatalog(*ENTRIES))
+    assert names(await get(f"/v1/models{query}", deps, **headers))[0] == "models/org_auto"
+    assert (await get(f"/v1/models/third{query}", deps, **headers)).json["name"] == "models/third"
+    assert (await get("/v1/models", deps)).json["object"] == "list"
+
+
 async def test_a_catalog_that_fails_is_told() -> None:
     deps = FakeDeps()
     deps.catalog.error = StoreUnavailable("gone")

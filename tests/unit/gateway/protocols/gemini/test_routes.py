@@ -122,6 +122,13 @@ async def test_methods_that_are_not_there_are_told_in_googles_envelope(
     )
 
 
+async def test_googles_clients_find_every_model_at_v1_too() -> None:
+    for name in ("tunedModels/mine", "publishers/google/models/x"):
+        path = f"/v1/{name}:generateContent"
+        assert (await post(FakeDeps(), path, x_goog_api_client="google-genai-sdk/3")).status == 200
+        assert "param" in (await post(FakeDeps(), path)).json["error"], "OpenAI's envelope"
+
+
 async def test_openais_models_are_not_disturbed() -> None:
     app = build_app(FakeDeps())
     assert (await call(app, "GET", "/v1/models")).json["object"] == "list"
