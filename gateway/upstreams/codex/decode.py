@@ -16,18 +16,13 @@ import msgspec
 from gateway.kernel.errors import ErrorKind
 from gateway.kernel.json import JsonObject
 from gateway.turn.events import (
-    AnnotationAdded,
     ErrorInfo,
     Finish,
     Heartbeat,
     ItemDone,
     ItemStarted,
     OpaqueEvent,
-    ReasoningDelta,
-    RefusalDelta,
     SignatureDelta,
-    TextDelta,
-    ToolInputDelta,
     TurnCompleted,
     TurnEvent,
     TurnFailed,
@@ -36,81 +31,30 @@ from gateway.turn.events import (
 from gateway.turn.fold import ItemBuilder
 from gateway.turn.frame import Frame
 from gateway.turn.items import Reasoning, ToolCall
-from gateway.turn.usage import Usage
 from gateway.upstreams.codex.errors import classify, read_error
 from gateway.upstreams.codex.items import call_id_of, kind_of, read_item, text_at, tool_name
+from gateway.upstreams.codex.output import Output
+from gateway.upstreams.codex.shapes import (
+    ALIVE,
+    COMPLETED,
+    DELTAS,
+    ENDS,
+    ITEMS,
+    SILENT,
+    Response,
+    Said,
+    decode_object,
+    decode_response,
+    decode_said,
+    decode_type,
+    delta_of,
+    usage_of,
+)
 from gateway.upstreams.faults import Fault
+from gateway.wire.edits import edit_members
 from gateway.wire.sse import SseSplitter
 
-_SILENT: Final = frozenset(
-    {
-        "response.content_part.added",
-        "response.content_part.done",
-        "response.output_text.done",
-        "response.refusal.done",
-        "response.reasoning_summary_part.added",
-        "response.reasoning_summary_part.done",
-        "response.reasoning_summary_text.done",
-        "response.reasoning_text.done",
-        "response.function_call_arguments.done",
-        "response.custom_tool_call_input.done",
-    }
-)
-"""Say nothing that the item's end does not say."""
-_ALIVE: Final = frozenset({"response.in_progress", "response.queued", "keepalive"})
-_DELTAS: Final = frozenset(
-    {
-        "response.output_text.delta",
-        "response.refusal.delta",
-        "response.output_text.annotation.added",
-        "response.reasoning_summary_text.delta",
-        "response.reasoning_text.delta",
-        "response.function_call_arguments.delta",
-        "response.custom_tool_call_input.delta",
-    }
-)
-
-
-class _Said(msgspec.Struct):
-    """The fields that events share; unknown ones are skipped, objects are read when they are wanted."""
-
-    type: str = ""
-    output_index: int = -1
-    content_index: int = 0
-    summary_index: int = 0
-    delta: str = ""
-    item: msgspec.Raw = msgspec.Raw()
-    response: msgspec.Raw = msgspec.Raw()
-    annotation: msgspec.Raw = msgspec.Raw()
-
-
-class _UsageDetails(msgspec.Struct):
-    cached_tokens: int | None = None
-    reasoning_tokens: int | None = None
-
-
-class _Usage(msgspec.Struct):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    input_tokens_details: _UsageDetails | None = None
-    output_tokens_details: _UsageDetails | None = None
-
-
-class _Reason(msgspec.Struct):
-    reason: str = ""
-
-
-class _Response(msgspec.Struct):
-    id: str | None = None
-    status: str = ""
-    output: list[msgspec.Raw] = msgspec.field(default_factory=list)
-    usage: _Usage | None = None
-    incomplete_details: _Reason | None = None
-
-
-_decode_said = msgspec.json.Decoder(_Said).decode
-_decode_response = msgspec.json.Decoder(_Response, strict=False).decode
-_decode_object = msgspec.json.Decoder(JsonObject).decode
+_UNNUMBERED: Final = 1 << 32
 
 
 class _Item:
@@ -121,7 +65,7 @@ class _Item:
     def __init__(self) -> None:
         self.index = -1
         """Its number for clients, given when it opens to them."""
-        self.waiting: list[tuple[_Said, bytes]] = []
+        self.waiting: list[Said] = []
         self.done = False
 
 
@@ -145,9 +89,14 @@ class CodexDecoder:
         self._builder: ItemBuilder | None = None
         """The open item from its deltas, should its end never come."""
         self._next_index = 0
+        self._others = 0
+        """How many items that the upstream does not number came before the one at hand."""
         self._calls = False
+        self._output = Output()
         self.output: list[bytes] = []
-        """The exact JSON of the items that are done, in the upstream's order of finishing."""
+        """The exact JSON of the items of a response that has ended well, in the upstream's order."""
+        self.response: bytes | None = None
+        """That response, with this output."""
 
     # -- feeding ------------------------------------------------------------------------------------------
 
@@ -163,23 +112,38 @@ class CodexDecoder:
             return Frame((), raw, "responses", seq)
         events: list[TurnEvent] = []
         try:
-            self._take(_decode_said(data), data, events)
+            self._take(decode_said(data), data, events)
         except msgspec.DecodeError:
-            self._fail("The upstream sent an event that is no JSON object", events)
+            self._puzzled(data, events)
         return Frame(self._begun_with(events), raw, "responses", seq)
+
+    def _puzzled(self, data: bytes, events: list[TurnEvent]) -> None:
+        """An event that is not as it should be. One of a type that nobody knows may be as it likes, and what
+        a delta could not say its item says; without anything else the turn makes no sense.
+        """
+        try:
+            kind = decode_type(data).type
+        except msgspec.DecodeError:
+            kind = ""
+        if kind in ALIVE:
+            events.append(Heartbeat())
+        elif not kind or kind in ENDS or kind in ITEMS:
+            self._fail("The upstream sent an event that makes no sense", events)
+        elif kind not in DELTAS and kind not in SILENT:
+            events.append(OpaqueEvent("responses", kind, decode_object(data)))
 
     def feed_whole(self, body: bytes) -> Frame:
         """A whole answer that was not streamed."""
         events: list[TurnEvent] = []
         try:
-            response = _decode_response(body)
+            response = decode_response(body)
         except msgspec.DecodeError:
             self._fail("The upstream answered with something that is no response", events)
         else:
             if response.status in ("failed", "cancelled"):
                 self._failed(body, events)
             else:
-                self._complete(response, events, incomplete=response.status == "incomplete")
+                self._complete(response, body, events, incomplete=response.status == "incomplete")
         return Frame(self._begun_with(events), body, "responses", 1, whole=True)
 
     def eof(self) -> Frame | None:
@@ -200,30 +164,40 @@ class CodexDecoder:
 
     # -- events -------------------------------------------------------------------------------------------
 
-    def _take(self, said: _Said, data: bytes, events: list[TurnEvent]) -> None:
+    def _take(self, said: Said, data: bytes, events: list[TurnEvent]) -> None:
         kind = said.type
-        if kind in _DELTAS or kind in ("response.output_item.added", "response.output_item.done"):
-            self._of_item(said, data, events)
-        elif kind == "response.created" or kind in _ALIVE:
+        if kind in DELTAS or kind in ITEMS:
+            self._of_item(said, events)
+        elif kind in ALIVE:
             events.append(Heartbeat())
-        elif kind in _SILENT:
+        elif kind in SILENT:
             pass
-        elif kind in ("response.completed", "response.done", "response.incomplete"):
-            response = _decode_response(said.response) if len(bytes(said.response)) else _Response()
-            self._complete(response, events, incomplete=kind == "response.incomplete")
-        elif kind in ("response.failed", "error"):
+        elif kind in COMPLETED:
+            raw = bytes(said.response) or b"{}"
+            self._complete(decode_response(raw), raw, events, incomplete=kind == "response.incomplete")
+        elif kind in ENDS:
             self._failed(data, events)
         else:
-            events.append(OpaqueEvent("responses", kind, _decode_object(data)))
+            events.append(OpaqueEvent("responses", kind, decode_object(data)))
 
-    def _of_item(self, said: _Said, data: bytes, events: list[TurnEvent]) -> None:
-        item = self._items.setdefault(said.output_index, _Item())
-        if self._open is not None and self._open != said.output_index:
-            item.waiting.append((said, data))
+    def _of_item(self, said: Said, events: list[TurnEvent]) -> None:
+        index = said.output_index if said.output_index >= 0 else self._unnumbered(said.type)
+        item = self._items.get(index)
+        if item is None:
+            item = self._items[index] = _Item()
+        if self._open is not None and self._open != index:
+            item.waiting.append(said)
             return
-        self._say(said.output_index, item, said, events)
+        self._say(index, item, said, events)
         while self._open is None and (waiting := self._next_waiting()) is not None:
             self._release(waiting, events)
+
+    def _unnumbered(self, kind: str) -> int:
+        """The place of an item that its upstream does not number: behind all that it numbers."""
+        current = self._items.get(_UNNUMBERED + self._others)
+        if current is not None and (current.done or kind == "response.output_item.added"):
+            self._others += 1
+        return _UNNUMBERED + self._others
 
     def _next_waiting(self) -> int | None:
         return next((index for index, item in self._items.items() if item.waiting), None)
@@ -232,16 +206,16 @@ class CodexDecoder:
         """Say what the next item has said meanwhile; it stays open unless that was all of it."""
         item = self._items[index]
         waiting, item.waiting = item.waiting, []
-        for said, _ in waiting:
+        for said in waiting:
             self._say(index, item, said, events)
 
-    def _say(self, index: int, item: _Item, said: _Said, events: list[TurnEvent]) -> None:
+    def _say(self, index: int, item: _Item, said: Said, events: list[TurnEvent]) -> None:
         if item.done:
             return
         if said.type == "response.output_item.done":
             self._done(index, item, bytes(said.item), events)
         elif said.type == "response.output_item.added":
-            self._begin(index, item, _decode_object(bytes(said.item)), events)
+            self._begin(index, item, decode_object(bytes(said.item)), events)
         elif item.index >= 0:
             self._delta(item.index, said, events)
         # A delta of an item that was never added waits for its end, which says it whole.
@@ -259,14 +233,14 @@ class CodexDecoder:
         self._builder = ItemBuilder(started)
         events.append(started)
 
-    def _delta(self, index: int, said: _Said, events: list[TurnEvent]) -> None:
-        event = _delta_of(index, said)
+    def _delta(self, index: int, said: Said, events: list[TurnEvent]) -> None:
+        event = delta_of(index, said)
         if self._builder is not None:
             self._builder.add(event)
         events.append(event)
 
     def _done(self, index: int, item: _Item, raw: bytes, events: list[TurnEvent]) -> None:
-        value = _decode_object(raw)
+        value = decode_object(raw)
         if item.index < 0:
             self._begin(index, item, value, events)
         read = read_item(value, executor=self._executor, raw=raw)
@@ -275,7 +249,7 @@ class CodexDecoder:
         self._calls = self._calls or isinstance(read, ToolCall)
         events.append(ItemDone(item.index, read))
         item.done, self._open, self._builder = True, None, None
-        self.output.append(raw)
+        self._output.done(index if index < _UNNUMBERED else -1, raw)
 
     # -- the end ------------------------------------------------------------------------------------------
 
@@ -290,21 +264,28 @@ class CodexDecoder:
                 return
             self._release(waiting, events)
 
-    def _complete(self, response: _Response, events: list[TurnEvent], *, incomplete: bool) -> None:
-        for index, raw in enumerate(response.output):
-            item = self._items.get(index)
-            if index == self._open and item is not None:
-                self._done(index, item, bytes(raw), events)
+    def _complete(self, response: Response, raw: bytes, events: list[TurnEvent], *, incomplete: bool) -> None:
+        given = [bytes(item) for item in response.output or ()]
+        places = self._places(len(given))
+        for index, item in zip(places, given, strict=True):
+            if index == self._open:
+                self._done(index, self._items[index], item, events)
         self._close_open(events)
-        for index, raw in enumerate(response.output):
-            item = self._items.setdefault(index, _Item())
-            if not item.done:
-                self._done(index, item, bytes(raw), events)
+        for index, item in zip(places, given, strict=True):
+            if not self._items.setdefault(index, _Item()).done:
+                self._done(index, self._items[index], item, events)
+        self.output = self._output.repaired(given)
+        self.response = edit_members(raw, {"output": b"[" + b",".join(self.output) + b"]"})
         self.ended, self.completed = True, not incomplete
-        reason = response.incomplete_details.reason if response.incomplete_details else ""
-        events.append(TurnCompleted(self._finish(reason, incomplete=incomplete), _usage(response.usage)))
+        reason = response.incomplete_details.reason if response.incomplete_details else None
+        events.append(TurnCompleted(self._finish(reason, incomplete=incomplete), usage_of(response.usage)))
 
-    def _finish(self, reason: str, *, incomplete: bool) -> Finish:
+    def _places(self, count: int) -> list[int]:
+        """Under which number each item of the terminal output was told."""
+        unnumbered = iter([index for index in self._items if index >= _UNNUMBERED])
+        return [index if index in self._items else next(unnumbered, index) for index in range(count)]
+
+    def _finish(self, reason: str | None, *, incomplete: bool) -> Finish:
         if incomplete:
             return "content_filter" if reason == "content_filter" else "length"
         return "tool_calls" if self._calls else "stop"
@@ -312,7 +293,7 @@ class CodexDecoder:
     def _failed(self, data: bytes, events: list[TurnEvent]) -> None:
         self._close_open(events)
         self.ended = True
-        self.fault = classify(read_error(_decode_object(data)), now_s=self._started.created_at)
+        self.fault = classify(read_error(decode_object(data)), now_s=self._started.created_at)
         events.append(TurnFailed(self.fault.info))
 
     def _fail(self, message: str, events: list[TurnEvent]) -> None:
@@ -321,32 +302,3 @@ class CodexDecoder:
         events.append(
             TurnFailed(ErrorInfo(kind=ErrorKind.UPSTREAM_PROTOCOL, message=message, retryable=True))
         )
-
-
-def _delta_of(index: int, said: _Said) -> TurnEvent:
-    match said.type:
-        case "response.output_text.delta":
-            return TextDelta(index, said.delta, said.content_index)
-        case "response.refusal.delta":
-            return RefusalDelta(index, said.delta, said.content_index)
-        case "response.reasoning_summary_text.delta":
-            return ReasoningDelta(index, said.delta, said.summary_index, "summary")
-        case "response.reasoning_text.delta":
-            return ReasoningDelta(index, said.delta, said.content_index, "full")
-        case "response.output_text.annotation.added":
-            return AnnotationAdded(index, said.content_index, _decode_object(bytes(said.annotation)))
-        case _:
-            return ToolInputDelta(index, said.delta)
-
-
-def _usage(usage: _Usage | None) -> Usage | None:
-    if usage is None:
-        return None
-    return Usage(
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens,
-        cached_tokens=usage.input_tokens_details.cached_tokens if usage.input_tokens_details else None,
-        reasoning_tokens=usage.output_tokens_details.reasoning_tokens
-        if usage.output_tokens_details
-        else None,
-    )

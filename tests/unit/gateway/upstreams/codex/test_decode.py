@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.kernel.errors import ErrorKind
-from gateway.kernel.json import dumps
+from gateway.kernel.json import dumps, loads
 from gateway.turn.events import (
     AnnotationAdded,
     Heartbeat,
@@ -353,3 +353,79 @@ def test_a_text_part_keeps_its_citations() -> None:
     (found,) = folded(CREATED, done(0, item), completed()).items
     assert isinstance(found, Message)
     assert found.parts == (TextPart("a", (citation,)),)
+
+
+def test_an_event_that_nobody_knows_may_hold_anything() -> None:
+    odd = event("response.hologram.delta", delta={"x": 1}, output_index="first")
+    frames, _ = decoded(CREATED, odd, completed(message("a")))
+    (opaque,) = [event for event in frames[1].events if isinstance(event, OpaqueEvent)]
+    assert (opaque.type, opaque.payload["delta"]) == ("response.hologram.delta", {"x": 1})
+    assert fold(frames).text == "a"
+
+
+def test_a_delta_that_makes_no_sense_is_told_by_its_item() -> None:
+    result = folded(
+        CREATED,
+        added(0, message("")),
+        event("response.output_text.delta", output_index=0, delta=None),
+        event("response.created", response={}, delta=7),
+        done(0, message("a")),
+        completed(),
+    )
+    assert (result.text, result.finish) == ("a", "stop")
+
+
+@pytest.mark.parametrize("kind", ["response.output_item.done", "response.completed"])
+def test_an_item_or_an_end_that_makes_no_sense_fails_the_turn(kind: str) -> None:
+    result = folded(CREATED, event(kind, output_index=0, item="x", response=[]))
+    assert result.error is not None
+    assert result.error.kind == ErrorKind.UPSTREAM_PROTOCOL
+
+
+@pytest.mark.parametrize("kind", ["codex.rate_limits", "response.metadata", "keepalive", "response.queued"])
+def test_what_comes_before_the_answer_is_no_content(kind: str) -> None:
+    frames, _ = decoded(event(kind, rate_limits={}))
+    assert not frames[0].has_content
+    assert isinstance(frames[0].events[0], TurnStarted)
+
+
+def test_items_that_the_upstream_does_not_number() -> None:
+    def unnumbered(kind: str, **fields: Any) -> bytes:
+        return event(f"response.{kind}", **fields)
+
+    frames, subject = decoded(
+        CREATED,
+        unnumbered("output_item.added", item=message("")),
+        unnumbered("output_text.delta", delta="a"),
+        unnumbered("output_item.done", item=message("a")),
+        unnumbered("output_item.done", item=call("c1")),
+        completed(message("a"), call("c1"), call("c2")),
+    )
+    result = fold(frames)
+    assert (result.text, [item.call_id for item in result.tool_calls]) == ("a", ["c1", "c2"])
+    _, subject = decoded(CREATED, unnumbered("output_item.done", item=SIGNED), completed())
+    assert subject.output == [dumps(SIGNED)]
+
+
+def test_rp_54_an_empty_output_is_that_of_the_items_in_the_upstreams_order() -> None:
+    """RP-54. Given `output_item.done` of index 1 (call) and 0 (reasoning), then `response.completed` with
+    `output:[]`, expect reasoning, call.
+    """
+    _, subject = decoded(CREATED, done(1, call("c1")), done(0, SIGNED), completed(usage=USAGE))
+    assert subject.output == [dumps(SIGNED), dumps(call("c1"))]
+    assert subject.response is not None
+    assert loads(subject.response) == {
+        "id": "resp_1",
+        "status": "completed",
+        "output": [SIGNED, call("c1")],
+        "usage": USAGE,
+    }
+
+
+def test_rp_55_an_answer_that_was_not_completed_is_not_to_be_kept() -> None:
+    """RP-55. Given the items of 54 and `response.incomplete`, or a stream that is cut, expect no answer that
+    counts as completed.
+    """
+    for end in (completed(kind="response.incomplete"), b""):
+        _, subject = decoded(CREATED, done(0, SIGNED), end)
+        assert not subject.completed
