@@ -18,9 +18,10 @@ from gateway.admin.cluster import ClusterStats
 from gateway.admin.commands import WorkerDesk
 from gateway.admin.routes import AdminPorts
 from gateway.app import build_app
+from gateway.catalog import Catalog, LingmaModels
 from gateway.engine.admission import Admission
 from gateway.engine.drain import Drain
-from gateway.engine.routing import KnownModel, Router, resolve
+from gateway.engine.routing import Router, Target, Upstream
 from gateway.engine.run import Engine, EngineLimits
 from gateway.environ import seal_ring
 from gateway.jobs.client import JobClient, Retention
@@ -32,9 +33,8 @@ from gateway.kernel.clock import Clock, SystemClock
 from gateway.kernel.errors import StoreError
 from gateway.kernel.ids import ReplicaId
 from gateway.protocols.http import EdgeLimits
-from gateway.protocols.models import DEFAULT_CONTEXT_WINDOW, ModelEntry
 from gateway.protocols.responses.encode import OnEof
-from gateway.sessions.policy import SessionPolicy
+from gateway.sessions.policy import SessionPolicy, affinity
 from gateway.sessions.store import SessionCache, SessionLimits
 from gateway.sessions.store_memory import MemorySessionCache
 from gateway.sessions.store_redis import RedisSessionCache
@@ -63,7 +63,7 @@ class AppDeps(msgspec.Struct, frozen=True, kw_only=True):
 
     engine: Engine
     tiers: Tiers
-    catalog: "Models"
+    catalog: Catalog
     clock: Clock
     limits: EdgeLimits
     responses_on_eof: OnEof
@@ -130,7 +130,9 @@ async def open_deps(
         drain = Drain(listen_s=settings.server.drain_listen_s, deadline_s=settings.server.drain_deadline_s)
         cache = _session_cache(settings, stores, directory, clock)
         executor = _lingma(settings, jobs, directory, cache, clock)
-        models = Models(directory, settings.models.default_model, settings.models.aliases)
+        models = LingmaModels(directory)
+        upstreams: Sequence[Upstream] = ()
+        routes: Mapping[str, Sequence[Target]] = {}
         engine = Engine(
             router=Router(
                 executor,
@@ -139,6 +141,9 @@ async def open_deps(
                 default_model=settings.models.default_model,
                 fallback=settings.models.fallback,
                 own_names=AGENT_MODELS,
+                upstreams=upstreams,
+                routes=routes,
+                affinity=affinity,
             ),
             admission=admission,
             drain=drain,
@@ -164,7 +169,13 @@ async def open_deps(
         deps = AppDeps(
             engine=engine,
             tiers=tiers,
-            catalog=models,
+            catalog=Catalog(
+                models,
+                upstreams,
+                routes,
+                default=settings.models.default_model,
+                aliases=settings.models.aliases,
+            ),
             clock=clock,
             limits=_edge_limits(settings),
             responses_on_eof=settings.responses.on_upstream_eof,
@@ -254,55 +265,6 @@ def _edge_limits(settings: GatewaySettings) -> EdgeLimits:
         first_byte_hold_s=server.first_byte_hold_s,
         keepalive_s=server.keepalive_s,
         send_deadline_s=server.send_deadline_s,
-    )
-
-
-class Models:
-    """What the live workers offer, as routing and the models page want it."""
-
-    def __init__(self, directory: Directory, default: str, aliases: Mapping[str, str]) -> None:
-        self._directory = directory
-        self._default = default
-        self._aliases = aliases
-
-    def models(self) -> Sequence[KnownModel]:
-        found: dict[str, KnownModel] = {}
-        for candidate in self._directory.candidates():
-            for model in candidate.instance.models:
-                found.setdefault(
-                    model.key,
-                    KnownModel(
-                        key=model.key,
-                        display_name=model.display_name,
-                        vision=model.vision,
-                        reasoning=model.reasoning,
-                        default=model.default,
-                        max_input_tokens=model.max_input_tokens,
-                        in_chat=not model.scenes or "chat" in model.scenes,
-                    ),
-                )
-        return list(found.values())
-
-    async def list(self) -> Sequence[ModelEntry]:
-        """The default model, the other keys, then the aliases. Nobody logged in: the default model alone."""
-        known = self.models() or [KnownModel(key=self._default)]
-        models = {model.key: model for model in sorted(known, key=lambda model: model.key != self._default)}
-        entries = [_entry(key, model, model.display_name) for key, model in models.items()]
-        for alias, target in self._aliases.items():
-            if alias not in models:
-                found = resolve(alias, known, aliases=self._aliases, default=self._default)
-                entries.append(_entry(alias, models.get(found.key, KnownModel(key=target)), target))
-        return entries
-
-
-def _entry(name: str, model: KnownModel, display_name: str) -> ModelEntry:
-    return ModelEntry(
-        id=name,
-        display_name=display_name,
-        owned_by=LingmaExecutor.name,
-        reasoning=model.reasoning,
-        images=model.vision and LingmaExecutor.capabilities.images,
-        context_window=model.max_input_tokens or DEFAULT_CONTEXT_WINDOW,
     )
 
 
