@@ -98,7 +98,7 @@ def _text(value: Mapping[str, Json], name: str) -> str:
 
 def classify(said: Said, *, now_s: float, retry_after_s: float | None = None) -> Fault:
     """`retry_after_s` is the header's; `now_s` is Unix time, for limits that name their end."""
-    for rule in (_context, _signature, _previous, _auth, _limit, _request, _missing):
+    for rule in (_context, _signature, _previous, _model, _auth, _limit, _request, _missing):
         if (fault := rule(said, retry_after_s, now_s)) is not None:
             return fault
     return _failure(said, retry_after_s)
@@ -141,6 +141,21 @@ def _previous(said: Said, retry_after_s: float | None, now_s: float) -> Fault | 
     if name not in said.text and not unknown:
         return None
     return Fault(name=name, info=_info(ErrorKind.INVALID_REQUEST, said, name))
+
+
+def _model(said: Said, retry_after_s: float | None, now_s: float) -> Fault | None:
+    """Without this rule a refusal of one model would rest the credential for all of them."""
+    worded = said.status == 404 and "model" in said.message.lower()
+    if said.code != "model_not_found" and not worded:
+        return None
+    info = ErrorInfo(
+        kind=ErrorKind.MODEL_NOT_FOUND,
+        message="The upstream does not offer this model to the gateway",
+        code="model_not_found",
+        param="model",
+    )
+    rest = Rest(MODEL_REST_S, "model_unsupported", model_only=True)
+    return Fault(name="model_unsupported", info=info, again="next", rest=rest)
 
 
 def _auth(said: Said, retry_after_s: float | None, now_s: float) -> Fault | None:
@@ -194,18 +209,19 @@ def _request(said: Said, retry_after_s: float | None, now_s: float) -> Fault | N
 
 
 def _missing(said: Said, retry_after_s: float | None, now_s: float) -> Fault | None:
-    if said.status not in (404, 405):
+    """What was asked for is not there: an item that the client names, or the very endpoint."""
+    if said.status not in (404, 405, 501):
         return None
     if "not persisted" in said.text or "item with id" in said.text:
         return Fault(name="invalid_request", info=_info(ErrorKind.INVALID_REQUEST, said, said.code or None))
     info = ErrorInfo(
-        kind=ErrorKind.UPSTREAM_UNAVAILABLE,
-        message="The upstream does not offer this model to the gateway",
-        code="model_unavailable",
+        kind=ErrorKind.UPSTREAM_PROTOCOL,
+        message="The upstream has no such endpoint",
+        code="endpoint_not_found",
         retryable=False,
     )
-    rest = Rest(MODEL_REST_S, "model_unsupported", model_only=True)
-    return Fault(name="model_unsupported", info=info, again="next", rest=rest)
+    rest = Rest(FAILURE_REST_S, "no_endpoint", soft=True)
+    return Fault(name="no_endpoint", info=info, again="next", rest=rest)
 
 
 def _failure(said: Said, retry_after_s: float | None) -> Fault:

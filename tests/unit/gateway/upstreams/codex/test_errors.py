@@ -4,7 +4,7 @@ import pytest
 
 from gateway.kernel.errors import ErrorKind, InvalidRequest, RateLimited, UpstreamUnavailable
 from gateway.kernel.json import dumps
-from gateway.upstreams.codex.errors import AUTH_REST_S, classify, read_error
+from gateway.upstreams.codex.errors import AUTH_REST_S, FAILURE_REST_S, MODEL_REST_S, classify, read_error
 from gateway.upstreams.faults import Fault, Rest, error_of
 
 NOW = 1_790_000_000.0
@@ -51,7 +51,15 @@ def judged(status: int | None, error: Any, **more: Any) -> Fault:
         (400, {"message": "odd field", "param": "input"}, "invalid_request", ErrorKind.INVALID_REQUEST),
         (None, {"code": "cyber_policy", "message": "x"}, "invalid_request", ErrorKind.INVALID_REQUEST),
         (400, {"code": "content_filter", "message": "x"}, "content_filtered", ErrorKind.CONTENT_FILTERED),
-        (404, {"message": "no such model"}, "model_unsupported", ErrorKind.UPSTREAM_UNAVAILABLE),
+        (404, {"message": "no such model"}, "model_unsupported", ErrorKind.MODEL_NOT_FOUND),
+        (
+            403,
+            {"code": "model_not_found", "message": "No access"},
+            "model_unsupported",
+            ErrorKind.MODEL_NOT_FOUND,
+        ),
+        (404, b"<html>", "no_endpoint", ErrorKind.UPSTREAM_PROTOCOL),
+        (501, {"message": "not here"}, "no_endpoint", ErrorKind.UPSTREAM_PROTOCOL),
         (404, {"message": "Item with id 'rs_1' not found"}, "invalid_request", ErrorKind.INVALID_REQUEST),
         (500, {"message": "oops"}, "upstream_failed", ErrorKind.UPSTREAM_PROTOCOL),
         (503, {"message": "oops"}, "upstream_failed", ErrorKind.UPSTREAM_UNAVAILABLE),
@@ -134,6 +142,16 @@ def test_the_operators_credential_is_not_the_clients() -> None:
     assert "secret" not in fault.info.message
     assert (fault.again, fault.rest) == ("next", Rest(AUTH_REST_S, "credential_refused"))
     assert isinstance(error_of(fault.info), UpstreamUnavailable)
+
+
+def test_a_model_that_is_not_offered_rests_alone() -> None:
+    fault = judged(404, {"code": "model_not_found", "message": "The model `x` does not exist"})
+    assert (fault.again, fault.rest) == (
+        "next",
+        Rest(MODEL_REST_S, "model_unsupported", model_only=True),
+    )
+    wrong_address = judged(404, b"not found")
+    assert wrong_address.rest == Rest(FAILURE_REST_S, "no_endpoint", soft=True), "an operator may mend it"
 
 
 def test_foreign_words_lose_their_secrets() -> None:
