@@ -23,6 +23,11 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, dict) else value
 
 
+CONTEXT_GONE = "[Earlier context of this conversation is unavailable.]"
+"""What stands where a conversation was compacted by somebody whose seal nobody at hand can open."""
+COMPACTED = frozenset({"compaction", "compaction_summary", "context_compaction"})
+"""Types of items that hold a compacted conversation."""
+
 Content = Annotated[str | list[ContentPart] | None, BeforeValidator(_as_list)]
 
 # -- request ----------------------------------------------------------------------------------------------

@@ -37,6 +37,8 @@ from gateway.turn.losses import Loss
 from gateway.turn.tools import ToolSpec, qualified
 from gateway.wire.chat import ContentPart, Object
 from gateway.wire.responses import (
+    COMPACTED,
+    CONTEXT_GONE,
     BuiltInCallIn,
     CallOutputIn,
     CustomCallIn,
@@ -49,11 +51,6 @@ from gateway.wire.responses import (
 )
 
 ROLES = frozenset({"user", "assistant", "system", "developer", "tool"})
-
-CONTEXT_GONE = "[Earlier context of this conversation is unavailable.]"
-"""What stands where a conversation was compacted by somebody else."""
-
-_COMPACTED = frozenset({"compaction", "compaction_summary", "context_compaction"})
 
 _BUILT_IN: dict[str, tuple[str, str]] = {
     "local_shell_call": ("local_shell", "action"),
@@ -123,7 +120,7 @@ class _Reader:
             "item_reference": self._reference,
             **dict.fromkeys(_BUILT_IN, self._built_in_call),
             **dict.fromkeys(_OUTPUTS, self._output),
-            **dict.fromkeys(_COMPACTED, self._compacted),
+            **dict.fromkeys(COMPACTED, self._compacted),
         }
 
     def read(self) -> InputRead:

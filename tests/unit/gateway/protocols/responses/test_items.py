@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from gateway.kernel.errors import InvalidRequest
-from gateway.protocols.responses.items import CONTEXT_GONE, InputRead, read_input
+from gateway.protocols.responses.items import InputRead, read_input
 from gateway.turn.flatten import flatten_parts
 from gateway.turn.items import (
     Item,
@@ -17,6 +17,7 @@ from gateway.turn.items import (
     ToolResult,
 )
 from gateway.turn.losses import Loss
+from gateway.wire.responses import CONTEXT_GONE
 
 HI = {"type": "message", "role": "user", "content": "hi"}
 
