@@ -3,6 +3,8 @@ from typing import Any
 import pytest
 from google import genai
 from google.genai import types
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.kernel.errors import InvalidRequest
 from gateway.kernel.ids import TurnId
@@ -355,3 +357,46 @@ def _written(client: genai.Client, contents: Any, config: types.GenerateContentC
     client._api_client.request = keep  # type: ignore[assignment,method-assign]
     client.models._generate_content(model="gemini-x", contents=contents, config=config)
     return dumps(sent[0])
+
+
+# -- whatever comes ---------------------------------------------------------------------------------------
+
+NAMES = sorted(
+    {
+        *("contents", "systemInstruction", "system_instruction", "tools", "toolConfig", "generationConfig"),
+        *("generation_config", "parts", "role", "text", "thought", "thoughtSignature", "inlineData", "data"),
+        *("mimeType", "fileData", "fileUri", "functionCall", "name", "args", "id", "functionResponse"),
+        *("response", "executableCode", "code", "codeExecutionResult", "videoMetadata", "toolCall"),
+        *("functionDeclarations", "function_declarations", "parameters", "parametersJsonSchema", "type"),
+        *("functionCallingConfig", "mode", "allowedFunctionNames", "temperature", "topK", "stopSequences"),
+        *("responseSchema", "responseMimeType", "thinkingConfig", "includeThoughts", "thinkingBudget"),
+        *("cachedContent", "safetySettings", "generateContentRequest", "properties", "items", "anyOf"),
+    }
+)
+JSON: Any = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-5, 5)
+    | st.floats(-2, 2)
+    | st.sampled_from(["", "user", "ANY", "x"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4),
+    max_leaves=12,
+)
+PART: Any = st.dictionaries(st.sampled_from(NAMES), JSON, max_size=3)
+CONTENT: Any = st.fixed_dictionaries(
+    {"parts": st.lists(PART, max_size=3)}, optional={"role": st.sampled_from(["user", "model", "function"])}
+)
+BODY: Any = st.fixed_dictionaries(
+    {"contents": st.lists(CONTENT, min_size=1, max_size=3) | JSON},
+    optional=dict.fromkeys(("systemInstruction", "tools", "toolConfig", "generationConfig"), JSON),
+)
+
+
+@given(BODY | PART)
+@settings(max_examples=300)
+def test_whatever_a_client_sends_is_read_or_refused(body: Any) -> None:
+    for parse in (parse_generate, parse_count):
+        try:
+            parse(dumps(body), context())
+        except InvalidRequest as refused_:
+            assert refused_.param
