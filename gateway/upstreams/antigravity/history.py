@@ -59,15 +59,17 @@ def with_contents(payload: JsonObject, contents: list[Json]) -> JsonObject:
 
 def word_of(value: Json) -> str:
     """A name, an id or a signature as it is compared; empty for what is none."""
-    return "" if isinstance(value, dict | list) else trim(text_of(value))
+    if isinstance(value, str):
+        return trim(value)
+    return "" if isinstance(value, dict | list) else text_of(value)
 
 
 def role_of(content: Json) -> str:
-    return word_of(at(content, "role")).lower()
+    return word_of(content.get("role")).lower() if isinstance(content, dict) else ""
 
 
 def parts_of(content: Json) -> list[Json]:
-    parts = at(content, "parts")
+    parts = content.get("parts") if isinstance(content, dict) else None
     return parts if isinstance(parts, list) else []
 
 
@@ -76,12 +78,12 @@ def with_parts(content: Json, parts: list[Json]) -> Json:
 
 
 def call_of(part: Json) -> JsonObject | None:
-    call = at(part, "functionCall")
+    call = part.get("functionCall") if isinstance(part, dict) else None
     return call if isinstance(call, dict) else None
 
 
 def response_of(part: Json) -> JsonObject | None:
-    response = at(part, "functionResponse")
+    response = part.get("functionResponse") if isinstance(part, dict) else None
     return response if isinstance(response, dict) else None
 
 
@@ -101,10 +103,10 @@ def args_of(call: JsonObject) -> Json:
 
 def carried_signature(part: Json) -> str:
     """What stands in the place of a signature, sentinels included."""
-    for path in ((_SIGNATURE,), (_ALIAS,), _OPENAI_PATH):
-        if signature := word_of(at(part, *path)):
-            return signature
-    return ""
+    if not isinstance(part, dict):
+        return ""
+    signature = word_of(part.get(_SIGNATURE)) or word_of(part.get(_ALIAS))
+    return signature or (word_of(at(part, *_OPENAI_PATH)) if "extra_content" in part else "")
 
 
 def signature_of(part: Json) -> str:

@@ -1,0 +1,88 @@
+"""Replay around one attempt on a Gemini model: read, prepare, observe, commit or give up.
+
+An executor begins an Attempt for every request that it sends, also for each base URL, sends its payload,
+shows it each chunk, and ends it in one of three ways: commit() after a stream that ended well, refused() on
+an error answer, and nothing at all when the stream was cut, for half an answer leaves nothing. Nothing but
+the client's own mistake is raised: replay is worth less than the request.
+"""
+
+import logging
+
+from gateway.kernel.json import JsonObject
+from gateway.replay.antigravity import AntigravityReplay, Committed, Snapshot
+from gateway.replay.scope import ReplayScope
+from gateway.upstreams.antigravity.arguments import Schemas
+from gateway.upstreams.antigravity.ledger import Ledger
+from gateway.upstreams.antigravity.pairing import RESPONSE_ROLE
+from gateway.upstreams.antigravity.replay_prepare import prepared, refuses_signature, reserved_ids
+
+log = logging.getLogger(__name__)
+
+
+class Attempt:
+    """Made by begin()."""
+
+    def __init__(
+        self, store: AntigravityReplay, scope: ReplayScope | None, snapshot: Snapshot, payload: JsonObject
+    ) -> None:
+        self.payload = payload
+        """To be sent exactly so."""
+        self.replayed = False
+        self._store = store
+        self._scope = scope
+        self._snapshot = snapshot
+        self._ledger = Ledger(payload) if scope is not None else None
+
+    def observe(self, chunk: JsonObject) -> None:
+        """A chunk of the stream, or the whole answer."""
+        if self._ledger is not None:
+            self._ledger.observe(chunk)
+
+    async def commit(self) -> Committed | None:
+        """After the stream has ended without an error. None when there is nothing to commit."""
+        chain = self._ledger.chain() if self._ledger is not None else None
+        if chain is None or self._scope is None:
+            return None
+        return await self._store.commit(self._scope, self._snapshot, chain)
+
+    async def refused(self, status: int, body: bytes) -> bool:
+        """An error answer, which the client gets as it is. Whether it ended the chain that was replayed."""
+        if self._scope is None or not refuses_signature(status, body):
+            return False
+        return await _given_up(self._store, self._scope, self._snapshot, "refused")
+
+
+async def begin(
+    store: AntigravityReplay,
+    scope: ReplayScope | None,
+    payload: JsonObject,
+    *,
+    schemas: Schemas | None = None,
+    response_role: str = RESPONSE_ROLE,
+) -> Attempt:
+    """Without a scope the payload is prepared all the same, and nothing is read or kept.
+
+    Raises InvalidRequest for a history that cannot be sent, StoreError where reads are strict.
+    """
+    items, snapshot, _ = await store.read(scope)
+    ready = prepared(payload, items, schemas, response_role=response_role)
+    if scope is not None and not items and (missed := reserved_ids(payload)):
+        # Another session or system prompt, an entry that ended, a turn that was never committed.
+        log.info("replay.ledger_missed", extra={"scope": scope.digest, "ids": missed})
+    if scope is not None and ready.degraded:
+        log.info("replay.ids_degraded", extra={"scope": scope.digest, "ids": ready.degraded})
+    if scope is not None and ready.broken:
+        await _given_up(store, scope, snapshot, "broken")
+        snapshot = (await store.read(scope)).snapshot
+    attempt = Attempt(store, scope, snapshot, ready.payload)
+    attempt.replayed = ready.replayed
+    return attempt
+
+
+async def _given_up(store: AntigravityReplay, scope: ReplayScope, snapshot: Snapshot, reason: str) -> bool:
+    purged = bool(await store.invalidate(scope, snapshot))
+    log.info(
+        "replay.purged",
+        extra={"scope": scope.digest, "session_kind": scope.kind, "reason": reason, "purged": purged},
+    )
+    return purged
