@@ -119,6 +119,8 @@ class UpstreamConfig(_Part):
     """codex: ask for a stream even when the client does not, for upstreams that know nothing else."""
     compaction: bool = False
     """codex: the upstream has `/responses/compact` and compaction items of its own."""
+    drop: tuple[str, ...] = ()
+    """codex: fields of requests that the upstream refuses, such as `prompt_cache_retention`."""
     envelope: Literal["plain", "code_assist"] = "plain"
     """antigravity: bodies as the Gemini API has them, or inside the Code Assist envelope."""
 

@@ -1,14 +1,13 @@
 """A turn to the body of a Responses request. Pure.
 
-A client of the same dialect has its own body edited, by named edits in a fixed order, so that whatever it
-says that nobody here knows goes upstream as it came; where no edit applies it goes out unchanged. Every other
-client's turn is built from its items. Reasoning is only given back to models that could have written it.
+A client of the same dialect has its own body edited (edits.py); every other client's turn is built from its
+items. Reasoning is only given back to models that could have written it. What the upstream is narrower in is
+made fit: names of tools and ids of calls are shortened the same way every time, and a limit below the least
+one that is accepted becomes that.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, cast
-
-import msgspec
 
 from gateway.kernel.json import Json, JsonObject
 from gateway.replay.signatures import is_gpt_signature
@@ -26,92 +25,27 @@ from gateway.turn.items import (
 from gateway.turn.losses import Loss
 from gateway.turn.request import Turn
 from gateway.turn.tools import ToolSpec
+from gateway.upstreams.codex.edits import Shape, edited, without_fields
+from gateway.upstreams.codex.item_ids import sound_name
 
 ENCRYPTED: Final = "reasoning.encrypted_content"
-CLIENTS_OWN: Final = "internal_chat_message_metadata_passthrough"
-"""A field of Codex's items that is meant for nobody else."""
-
-
-class Shape(msgspec.Struct, frozen=True, kw_only=True):
-    """How this upstream wants its requests."""
-
-    model: str
-    stream: bool
-    drop: tuple[str, ...] = ()
-    """Fields that this upstream refuses."""
-    prompt_cache_key: str | None = None
-    """For clients that have none of their own."""
+MIN_OUTPUT_TOKENS: Final = 16
+_EFFORTS: Final = {"max": "xhigh"}
+"""What other dialects call an effort that this one has under another name."""
+_BUDGETS: Final = ((0, "none"), (2048, "low"), (12288, "medium"))
 
 
 def build_body(turn: Turn, shape: Shape) -> JsonObject:
     if turn.raw.dialect == "responses":
-        return edited(turn, shape)
+        return edited(turn.raw.body, shape)
     return built(turn, shape)
 
 
-# -- the same dialect: edits ------------------------------------------------------------------------------
-
-Edit = Callable[[JsonObject, Shape], JsonObject]
-
-
-def _model(body: JsonObject, shape: Shape) -> JsonObject:
-    return body if body.get("model") == shape.model else {**body, "model": shape.model}
-
-
-def _stream(body: JsonObject, shape: Shape) -> JsonObject:
-    return body if bool(body.get("stream")) is shape.stream else {**body, "stream": shape.stream}
-
-
-def _unsupported(body: JsonObject, shape: Shape) -> JsonObject:
-    dropped = {"generate", *shape.drop} & body.keys()
-    return {name: value for name, value in body.items() if name not in dropped} if dropped else body
-
-
-def _items(body: JsonObject, shape: Shape) -> JsonObject:
-    given = body.get("input")
-    if not isinstance(given, list):
-        return body
-    items = [_item(item, stored=body.get("store") is True) for item in given]
-    if all(new is old for new, old in zip(items, given, strict=True)):
-        return body
-    return {**body, "input": [item for item in items if item is not None]}
-
-
-def _item(item: Json, *, stored: bool) -> Json:
-    if not isinstance(item, dict):
-        return item
-    if CLIENTS_OWN in item:
-        item = {name: value for name, value in item.items() if name != CLIENTS_OWN}
-    return _sound_reasoning(item, stored=stored) if item.get("type") == "reasoning" else item
-
-
-def _sound_reasoning(item: JsonObject, *, stored: bool) -> JsonObject | None:
-    """Without a blob that this upstream did not write. What is left without any content goes, too: an id
-    alone names something that was never stored.
-    """
-    if "encrypted_content" not in item:
-        return item
-    blob = item["encrypted_content"]
-    if isinstance(blob, str) and is_gpt_signature(blob):
-        return item
-    kept = {name: value for name, value in item.items() if name != "encrypted_content"}
-    if stored or kept.get("summary") or kept.get("content"):
-        return kept if stored else {name: value for name, value in kept.items() if name != "id"}
-    return None
-
-
-EDITS: Final[tuple[Edit, ...]] = (_model, _stream, _unsupported, _items)
-
-
-def edited(turn: Turn, shape: Shape) -> JsonObject:
-    """The client's own body; the very same object when no edit applies."""
-    body = turn.raw.body
-    for edit in EDITS:
-        body = edit(body, shape)
-    return body
-
-
-# -- every other dialect: built ---------------------------------------------------------------------------
+def original_names(turn: Turn) -> Mapping[str, str]:
+    """The names of tools that the upstream knows under another, by that other."""
+    if turn.raw.dialect == "responses":
+        return {}
+    return {sound: tool.name for tool in turn.tools if (sound := sound_name(tool.name)) != tool.name}
 
 
 def built(turn: Turn, shape: Shape) -> JsonObject:
@@ -119,30 +53,37 @@ def built(turn: Turn, shape: Shape) -> JsonObject:
     body: JsonObject = {
         "model": shape.model,
         "instructions": instructions,
-        "input": [entry for item in items for entry in _entries(item)],
-        "stream": shape.stream,
+        "input": _input(items, shape),
+        "stream": bool(shape.stream),
         "store": False,
-        "include": [ENCRYPTED],
     }
+    if shape.reasoning:
+        body["include"] = [ENCRYPTED]
     if tools := [_tool(tool) for tool in turn.tools if _offered(tool)]:
         body["tools"] = cast(Json, tools)
         body["tool_choice"] = _choice(turn)
         if turn.parallel_tool_calls is not None:
             body["parallel_tool_calls"] = turn.parallel_tool_calls
-    sampling = turn.sampling
-    for name, value in (
-        ("temperature", sampling.temperature),
-        ("top_p", sampling.top_p),
-        ("max_output_tokens", sampling.max_output_tokens),
-        ("prompt_cache_key", shape.prompt_cache_key),
-    ):
-        if value is not None:
-            body[name] = value
-    if (reasoning := _reasoning(turn)) is not None:
+    body |= _sampling(turn, shape)
+    if shape.reasoning and (reasoning := _reasoning(turn)) is not None:
         body["reasoning"] = reasoning
     if (text := _text_format(turn)) is not None:
         body["text"] = text
-    return _unsupported(body, shape)
+    return without_fields(body, shape)
+
+
+def _sampling(turn: Turn, shape: Shape) -> JsonObject:
+    wanted = turn.sampling
+    body: JsonObject = {}
+    if wanted.max_output_tokens is not None:
+        body["max_output_tokens"] = max(MIN_OUTPUT_TOKENS, wanted.max_output_tokens)
+    if shape.reasoning:
+        return body
+    if wanted.temperature is not None:
+        body["temperature"] = wanted.temperature
+    if wanted.top_p is not None:
+        body["top_p"] = wanted.top_p
+    return body
 
 
 def _split(items: Sequence[Item]) -> tuple[str, Sequence[Item]]:
@@ -155,41 +96,43 @@ def _split(items: Sequence[Item]) -> tuple[str, Sequence[Item]]:
     return "\n\n".join(said), ()
 
 
-def _entries(item: Item) -> list[Json]:
-    match item:
-        case Message():
-            role = "developer" if item.role == "system" else item.role
-            content = [_part(part, answer=item.role == "assistant") for part in item.parts]
-            return [{"type": "message", "role": role, "content": cast(Json, content)}] if content else []
-        case Reasoning():
-            if not item.signature or not is_gpt_signature(item.signature):
-                return []
-            return [
-                {"type": "reasoning", "summary": [], "content": None, "encrypted_content": item.signature}
-            ]
-        case ToolCall():
-            return [_call(item)]
-        case ToolResult():
-            return [{"type": "function_call_output", "call_id": item.call_id, "output": _output(item)}]
-        case OpaqueItem():
-            return []
+def _input(items: Sequence[Item], shape: Shape) -> list[Json]:
+    custom = {item.call_id for item in items if isinstance(item, ToolCall) and item.kind == "custom"}
+    given: list[Json] = []
+    for item in items:
+        match item:
+            case Message():
+                if content := _content(item):
+                    role = "developer" if item.role == "system" else item.role
+                    given.append({"type": "message", "role": role, "content": cast(Json, content)})
+            case Reasoning():
+                blob = item.signature
+                if shape.reasoning and not shape.fresh and blob and is_gpt_signature(blob):
+                    given.append(
+                        {"type": "reasoning", "summary": [], "content": None, "encrypted_content": blob}
+                    )
+            case ToolCall():
+                given.append(_call(item))
+            case ToolResult():
+                kind = "custom_tool_call_output" if item.call_id in custom else "function_call_output"
+                given.append({"type": kind, "call_id": sound_name(item.call_id), "output": _output(item)})
+            case OpaqueItem():
+                pass
+    return given
+
+
+def _content(message: Message) -> list[JsonObject]:
+    """An answer holds nothing but text."""
+    answer = message.role == "assistant"
+    parts = [part for part in message.parts if not (answer and isinstance(part, MediaPart))]
+    return [_part(part, answer=answer) for part in parts]
 
 
 def _call(call: ToolCall) -> Json:
+    named: JsonObject = {"call_id": sound_name(call.call_id), "name": sound_name(call.name)}
     if call.kind == "custom":
-        return {
-            "type": "custom_tool_call",
-            "status": "completed",
-            "call_id": call.call_id,
-            "name": call.name,
-            "input": call.arguments,
-        }
-    return {
-        "type": "function_call",
-        "call_id": call.call_id,
-        "name": call.name,
-        "arguments": call.arguments or "{}",
-    }
+        return {"type": "custom_tool_call", "status": "completed", **named, "input": call.arguments}
+    return {"type": "function_call", **named, "arguments": call.arguments or "{}"}
 
 
 def _output(result: ToolResult) -> Json:
@@ -237,13 +180,17 @@ def _offered(tool: ToolSpec) -> bool:
 
 def _tool(tool: ToolSpec) -> JsonObject:
     if tool.kind == "custom":
-        custom: JsonObject = {"type": "custom", "name": tool.name, "description": tool.description or ""}
+        custom: JsonObject = {
+            "type": "custom",
+            "name": sound_name(tool.name),
+            "description": tool.description or "",
+        }
         nested = (tool.raw or {}).get("custom")
         grammar = nested.get("format") if isinstance(nested, dict) else None
         return custom if grammar is None else {**custom, "format": grammar}
     return {
         "type": "function",
-        "name": tool.name,
+        "name": sound_name(tool.name),
         "description": tool.description or "",
         "parameters": tool.parameters or {"type": "object", "properties": {}},
         "strict": bool(tool.strict),
@@ -253,7 +200,9 @@ def _tool(tool: ToolSpec) -> JsonObject:
 def _choice(turn: Turn) -> Json:
     choice = turn.tool_choice
     kinds = {tool.name: "custom" if tool.kind == "custom" else "function" for tool in turn.tools}
-    named: list[Json] = [{"type": kinds.get(name, "function"), "name": name} for name in choice.names]
+    named: list[Json] = [
+        {"type": kinds.get(name, "function"), "name": sound_name(name)} for name in choice.names
+    ]
     if choice.mode == "named" and named:
         return named[0]
     if named:
@@ -261,16 +210,13 @@ def _choice(turn: Turn) -> Json:
     return choice.mode
 
 
-_EFFORTS: Final = ((0, "none"), (2048, "low"), (12288, "medium"))
-
-
 def _reasoning(turn: Turn) -> JsonObject | None:
     wanted = turn.reasoning
     if wanted is None:
         return None
-    effort = wanted.effort
+    effort = _EFFORTS.get(wanted.effort, wanted.effort) if wanted.effort else None
     if effort is None and wanted.budget_tokens is not None:
-        effort = next((name for most, name in _EFFORTS if wanted.budget_tokens <= most), "high")
+        effort = next((name for most, name in _BUDGETS if wanted.budget_tokens <= most), "high")
     reasoning: JsonObject = {"summary": wanted.summary or "auto"}
     return reasoning if effort is None else {"effort": effort, **reasoning}
 
@@ -291,18 +237,29 @@ def _text_format(turn: Turn) -> JsonObject | None:
     }
 
 
-def losses_of(turn: Turn) -> list[Loss]:
-    """What this upstream will not honour of a turn that is built; one that is edited loses nothing."""
+def losses_of(turn: Turn, *, reasoning: bool = True) -> list[Loss]:
+    """What this upstream will not honour of a turn that is built; one that is edited loses nothing.
+
+    reasoning: whether the model does.
+    """
     if turn.raw.dialect == "responses":
         return []
-    unsupported = ("top_k", "stop", "seed", "presence_penalty", "frequency_penalty")
-    losses = [
-        Loss(name, "unsupported") for name in unsupported if getattr(turn.sampling, name) not in (None, ())
-    ]
+    sampling = turn.sampling
+    unsupported = ["top_k", "stop", "seed", "presence_penalty", "frequency_penalty"]
+    unsupported += ["temperature", "top_p"] if reasoning else []
+    losses = [Loss(name, "unsupported") for name in unsupported if getattr(sampling, name) not in (None, ())]
+    if sampling.max_output_tokens is not None and sampling.max_output_tokens < MIN_OUTPUT_TOKENS:
+        losses.append(Loss("max_output_tokens", f"raised-to-{MIN_OUTPUT_TOKENS}"))
+    if turn.reasoning is not None and not reasoning:
+        losses.append(Loss("reasoning", "unsupported"))
     losses += [Loss(f"tools.{tool.name}", "hosted-elsewhere") for tool in turn.tools if not _offered(tool)]
-    losses += [
-        Loss(f"messages.{number}", f"not-in-responses-{item.type}")
-        for number, item in enumerate(turn.items)
-        if isinstance(item, OpaqueItem)
-    ]
+    for number, item in enumerate(turn.items):
+        if isinstance(item, OpaqueItem):
+            losses.append(Loss(f"messages.{number}", f"not-in-responses-{item.type}"))
+        elif isinstance(item, Message) and item.role == "assistant" and _has_media(item.parts):
+            losses.append(Loss(f"messages.{number}", "media-in-an-answer"))
     return losses
+
+
+def _has_media(parts: Sequence[Part]) -> bool:
+    return any(isinstance(part, MediaPart) for part in parts)
