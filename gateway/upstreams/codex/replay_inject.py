@@ -161,20 +161,17 @@ class _Splice:
 
     def _anchor(self, marker: Marker, items: Sequence[JsonObject]) -> int | None:
         ids = {known for call_id in marker.call_ids for known in comparable_ids(call_id)}
-        said, blobs = marker.assistant_fingerprint, {_blob(item) for item in items}
+        said = marker.assistant_fingerprint
         if marker.request_fingerprint:
-            start = self._starts.get(marker.request_fingerprint)
-            if start is None or start == len(self._given) or start in self._anchors:
+            start = self._starts[marker.request_fingerprint]
+            if start == len(self._given) or start in self._anchors:
                 return None
-            after = self._after_reasoning(start, blobs)
-            if after == start and not self._answers(start, ids, said):
-                return None
-            self._anchors.add(start)
-            return after
+            after = self._after_reasoning(start, {_blob(item) for item in items})
+            return after if after > start or self._answers(start, ids, said) else None
         for places in (sorted(map(_call, ids)), [said] if said else []):
             found = max((self._before_last_anchor(place) for place in places), default=-1)
             if found >= 0:
-                return self._first_of_calls(found, ids, blobs)
+                return self._first_of_calls(found, ids)
         return None
 
     def _after_reasoning(self, start: int, blobs: set[str]) -> int:
@@ -212,12 +209,11 @@ class _Splice:
         position = bisect_left(indices, self._last_anchor)
         return indices[position - 1] if position else -1
 
-    def _first_of_calls(self, index: int, ids: set[str], blobs: set[str]) -> int:
+    def _first_of_calls(self, index: int, ids: set[str]) -> int:
         """Reasoning comes before the calls that followed from it, not between them and their outputs."""
-        while index > 0 and index - 1 not in self._anchors:
-            before, kind = self._given[index - 1], self._kinds[index - 1]
-            called = (kind in CALLS or kind in OUTPUTS) and call_id_of(before) in ids
-            if not called and not (kind == "reasoning" and _blob(before) in blobs):
+        while index > 0:
+            kind = self._kinds[index - 1]
+            if (kind not in CALLS and kind not in OUTPUTS) or call_id_of(self._given[index - 1]) not in ids:
                 break
             index -= 1
         return index

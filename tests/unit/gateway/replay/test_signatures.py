@@ -27,6 +27,7 @@ def test_rp_22_padding_and_alphabet() -> None:
     assert is_gpt_signature(bare)
     assert not is_gpt_signature(bare + "=")
     assert not is_gpt_signature(bare + "===")
+    assert not is_gpt_signature(bare + "======")
     for character in "+/ .\n":
         assert not is_gpt_signature(SIG_A[:20] + character + SIG_A[21:])
     assert not is_gpt_signature("h" + SIG_A[1:])
@@ -47,6 +48,14 @@ def test_rp_23_version_byte() -> None:
     assert token(16, version=0x81).startswith("gQAA")
     assert not is_gpt_signature(token(16, version=0x81))
     assert is_gpt_signature(token(16))
+
+
+def test_a_digit_too_many_is_refused() -> None:
+    """Of itself it would be six spare bits, all zero."""
+    whole = token(48)
+    assert len(whole) % 4 == 0
+    assert is_gpt_signature(whole)
+    assert not is_gpt_signature(whole + "A")
 
 
 def test_bits_that_no_encoder_writes_are_refused() -> None:

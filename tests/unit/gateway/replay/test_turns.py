@@ -147,6 +147,7 @@ def test_old_turns_go_whole_until_the_rest_fits() -> None:
     assert trimmed(items, max_bytes=3 * size - 1) == entry(two, three)
     assert trimmed(items, max_bytes=2 * size - 1) == entry(three)
     assert trimmed(items, max_turns=2) == entry(two, three)
+    assert trimmed(items, max_turns=2, max_bytes=2 * size) == entry(two, three)
 
 
 def test_a_turn_that_is_too_large_alone_leaves_nothing() -> None:
