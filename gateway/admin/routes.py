@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeAlias, TypeVar
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from gateway.access.tiers import BEARER, Tiers, presented_keys
 from gateway.admin import views
@@ -68,12 +69,12 @@ def admin_routes(ports: AdminPorts) -> list[Route]:
     """The route list of this package, for app.py."""
     pages = _Pages(ports)
     return [
-        Route("/healthz", pages.healthz),
-        Route("/livez", pages.livez),
-        Route("/readyz", pages.readyz),
-        Route("/metrics", _answering(pages.metrics)),
-        Route("/internal/stats", _answering(pages.stats)),
-        Route("/internal/models/raw", _answering(pages.models_raw)),
+        Route("/healthz", _Page(pages.healthz)),
+        Route("/livez", _Page(pages.livez)),
+        Route("/readyz", _Page(pages.readyz)),
+        Route("/metrics", _Page(pages.metrics)),
+        Route("/internal/stats", _Page(pages.stats)),
+        Route("/internal/models/raw", _Page(pages.models_raw)),
     ]
 
 
@@ -134,16 +135,28 @@ async def _or_empty(asked: Awaitable[T], empty: T) -> T:
         return empty
 
 
-def _answering(handler: Handler) -> Handler:
-    """The handler with its errors as JSON, in the shape OpenAI's clients know."""
+class _Page:
+    """Something to GET. Errors are JSON, in the shape OpenAI's clients know; so is any other method's 405."""
 
-    async def answer(request: Request) -> Response:
-        try:
-            return await handler(request)
-        except GatewayError as error:
-            return error_response(error)
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
 
-    return answer
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope)
+        if request.method in ("GET", "HEAD"):
+            try:
+                response = await self._handler(request)
+            except GatewayError as error:
+                response = error_response(error)
+        else:
+            response = _wrong_method(request.method)
+        await response(scope, receive, send)
+
+
+def _wrong_method(method: str) -> Response:
+    message = f"{method} is not allowed here"
+    body = {"message": message, "type": "invalid_request_error", "param": None, "code": "method_not_allowed"}
+    return _json({"error": body}, status=405, headers={"allow": "GET, HEAD"})
 
 
 def error_response(error: GatewayError) -> Response:

@@ -244,3 +244,12 @@ def test_an_error_tells_when_to_try_again() -> None:
     assert answer.headers["retry-after"] == "1"
     assert error_response(Forbidden("no")).status_code == 403
     assert error_response(Internal("broken")).status_code == 500
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/livez", "/readyz", "/metrics", "/internal/stats"])
+@pytest.mark.parametrize("method", ["POST", "DELETE", "OPTIONS"])
+def test_pages_are_only_to_be_read(path: str, method: str) -> None:
+    answer = client(Ports(), Tiers(KeyRing())).request(method, path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json()["error"]["code"] == "method_not_allowed"
