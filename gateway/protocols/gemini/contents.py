@@ -103,13 +103,10 @@ class Conversation:
         """Of the message that is being put together."""
         self._calls: list[_Open] = []
 
-    def system(self, content: ContentIn | None, path: str) -> None:
-        """Whatever role it carries, clients differ in that."""
-        if content is None:
-            return
+    def system(self, content: ContentIn, raw: Json) -> None:
+        """Whatever role it carries: clients differ in that."""
         self._role = "system"
-        for index, part in enumerate(content.parts or ()):
-            self._part(part, {}, f"{path}.parts.{index}", "")
+        self._content(content, raw, "systemInstruction", "system")
         self._close()
 
     def contents(self, contents: Sequence[ContentIn], raw: Json) -> None:
@@ -120,13 +117,14 @@ class Conversation:
             if role != self._role or role != "assistant":
                 self._close()
             self._role = role
-            parts = original.get("parts") if isinstance(original, dict) else None
-            raw_parts = parts if isinstance(parts, list) else [parts]
-            for index, part in enumerate(content.parts or ()):
-                self._part(part, raw_parts[index], f"contents.{at}.parts.{index}", f"{at}_{index}")
+            self._content(content, original, f"contents.{at}", str(at))
         self._close()
 
     # -- parts --------------------------------------------------------------------------------------------
+
+    def _content(self, content: ContentIn, raw: Json, path: str, place: str) -> None:
+        for index, (part, original) in enumerate(zip(content.parts or (), _raw_parts(raw), strict=False)):
+            self._part(part, original, f"{path}.parts.{index}", f"{place}_{index}")
 
     def _part(self, part: PartIn, raw: Json, path: str, place: str) -> None:
         signature = _signature(part)
@@ -257,6 +255,14 @@ class Conversation:
         if call is not None:
             self._calls.remove(call)
         return call
+
+
+def _raw_parts(content: Json) -> list[Json]:
+    """What the parts of a content were read from, in all the forms that it may have."""
+    given = content
+    if isinstance(content, dict) and ("parts" in content or "role" in content):
+        given = content.get("parts")
+    return given if isinstance(given, list) else [given]
 
 
 def _role(given: str | None, path: str) -> Role:

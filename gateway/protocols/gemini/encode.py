@@ -109,7 +109,7 @@ class GeminiEncoder:
         for frame in burst:
             failed = frame.is_terminal and not isinstance(frame.events[-1], TurnCompleted)
             if frame.dialect == "gemini" and frame.raw is not None and not failed:
-                self._pass_on(frame.raw, out)
+                self._pass_on(frame.raw, frame.events, out)
                 continue
             for event in frame.events:
                 if type(event) is TextDelta and self._pending is None:
@@ -229,9 +229,14 @@ class GeminiEncoder:
             out.append(self._framing.error(dumps(envelope(error)), number if self._numbered else None))
         out.append(self._framing.end())
 
-    def _pass_on(self, raw: bytes, out: list[bytes]) -> None:
+    def _pass_on(self, raw: bytes, events: Sequence[TurnEvent], out: list[bytes]) -> None:
+        """The events of a chunk that goes out as it came say nothing but what the stream's end needs."""
         self._raw_end = self._raw_end or b'"finishReason"' in raw
         self._emit(rename_model(raw, self._model), out)
+        self._spoken = True
+        for event in events:
+            if isinstance(event, UsageReported | TurnCompleted):
+                self._say(event, out)
 
     def _lose(self, path: str, reason: str) -> None:
         loss = Loss(path, reason)

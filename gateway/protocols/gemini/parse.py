@@ -70,7 +70,9 @@ def _turn(raw: JsonObject, context: TurnContext) -> Turn:
     if config.candidate_count not in (None, 1):
         raise _invalid("candidateCount", "only 1 is supported")
     conversation = Conversation()
-    conversation.system(request.system_instruction, "systemInstruction")
+    if request.system_instruction is not None:
+        instruction = raw.get("systemInstruction", raw.get("system_instruction"))
+        conversation.system(request.system_instruction, instruction)
     conversation.contents(request.contents, raw["contents"])
     items = tuple(conversation.items)
     tools = read_tools(request, raw)

@@ -27,7 +27,8 @@ def conversation(contents: Any, system: Any = None) -> Conversation:
     body = {"contents": contents, "systemInstruction": system}
     request = GenerateRequest.model_validate(body)
     found = Conversation()
-    found.system(request.system_instruction, "systemInstruction")
+    if request.system_instruction is not None:
+        found.system(request.system_instruction, system)
     found.contents(request.contents or (), contents)
     return found
 
@@ -271,6 +272,20 @@ def test_a_part_of_unknown_kind_is_kept_and_told() -> None:
         message("assistant", "b"),
     ]
     assert found.losses == [Loss("contents.0.parts.1", "unknown-part")]
+
+
+@pytest.mark.parametrize(
+    "system",
+    [
+        {"parts": [{"text": "a"}, {"brandNew": {}}]},
+        {"role": "user", "parts": [{"text": "a"}, {"brandNew": {}}]},
+        [{"text": "a"}, {"brandNew": {}}],
+    ],
+)
+def test_unknown_parts_of_an_instruction_are_kept_too(system: Any) -> None:
+    found = conversation("hi", system)
+    assert [type(item) for item in found.items] == [Message, OpaqueItem, Message]
+    assert found.losses == [Loss("systemInstruction.parts.1", "unknown-part")]
 
 
 def test_an_empty_part_says_nothing() -> None:

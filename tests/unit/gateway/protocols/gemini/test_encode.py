@@ -12,7 +12,7 @@ from gateway.kernel.json import dumps, loads
 from gateway.protocols.bodies import TurnContext
 from gateway.protocols.gemini.answer import build_response
 from gateway.protocols.gemini.encode import GeminiEncoder
-from gateway.protocols.gemini.framing import ArrayFraming, SdkFraming
+from gateway.protocols.gemini.framing import ArrayFraming, EventFraming, SdkFraming
 from gateway.protocols.gemini.parse import parse_generate
 from gateway.turn.events import (
     AnnotationAdded,
@@ -460,6 +460,34 @@ def test_an_end_that_the_upstream_said_is_not_said_again() -> None:
     encoder = GeminiEncoder(make_turn())
     data = encoder.encode([frame]) + encoder.keepalive() + encoder.encode([Frame((STOP,))])
     assert [part["text"] for part in parts(read(data))] == ["A", ""], "an event that was begun has an end"
+
+
+@pytest.mark.parametrize("framing", [ArrayFraming, EventFraming, SdkFraming])
+def test_an_end_in_the_upstreams_own_chunk_ends_the_stream(framing: Any) -> None:
+    raw = b'{"candidates":[{"finishReason":"STOP","content":{"parts":[{"text":"A"}],"role":"model"}}]}'
+    encoded = GeminiEncoder(make_turn(), framing()).encode(
+        [Frame((STARTED, *said("A"), STOP), raw=raw, dialect="gemini")]
+    )
+    chunks: Any = loads(encoded) if framing is ArrayFraming else read(encoded)
+    assert chunks == [loads(raw)]
+
+
+def test_an_end_without_a_reason_gets_one_with_the_usage() -> None:
+    raw = b'{"candidates":[{"content":{"parts":[{"text":"A"}],"role":"model"}}]}'
+    events = (STARTED, *said("A"), UsageReported(USAGE), STOP)
+    first, last = read(GeminiEncoder(make_turn()).encode([Frame(events, raw=raw, dialect="gemini")]))
+    assert first == loads(raw)
+    assert last["usageMetadata"]["totalTokenCount"] == 5
+
+
+def test_a_cut_does_not_repeat_what_the_upstreams_chunks_said() -> None:
+    """The repair closes the open item, whose text has gone out, in a frame of its own."""
+    raw = b'{"candidates":[{"content":{"parts":[{"text":"A"}],"role":"model"}}]}'
+    *opened, done = said("A")
+    begun = Frame((STARTED, *opened), raw=raw, dialect="gemini")
+    chunk, error = read(GeminiEncoder(make_turn()).encode([begun, Frame((done, FAILED))]))
+    assert chunk == loads(raw)
+    assert "error" in error
 
 
 def test_what_an_upstream_says_of_its_failure_is_not_passed_on() -> None:
