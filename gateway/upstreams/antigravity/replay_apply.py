@@ -196,11 +196,8 @@ class _CallReplay:
         return part
 
     def _native(self, call: JsonObject) -> JsonObject:
-        native: JsonObject = {**call, "name": self._item.name}
-        if self._item.call_id:
-            native["id"] = self._item.call_id
-        native["args"] = decoded(self._item.args)
-        return native
+        item = self._item
+        return {**call, "name": item.name, "id": item.call_id, "args": decoded(item.args)}
 
     # conditions
 

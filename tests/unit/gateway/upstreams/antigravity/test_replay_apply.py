@@ -207,6 +207,17 @@ def test_defaults_that_claude_s_clients_fill_in_are_forgiven_and_taken_out_again
     assert replayed(CALLED[:1], *changed, schemas=schemas) == changed
 
 
+def test_defaults_are_taken_out_of_a_call_that_keeps_its_id() -> None:
+    schemas = {"read": {"properties": {"limit": {"default": 10}}}}
+    for call_id, items in (("fc-1", CALLED[:1]), ("toolu_1", CALLED[:1]), ("", NAMELESS[:1])):
+        sent = [user("go"), model(fc(call_id, {"p": 1, "limit": 10})), user(fr(call_id))]
+        restored = [user("go"), model(fc(call_id, signature=G1)), user(fr(call_id))]
+        assert replayed(items, *sent, schemas=schemas) == restored
+        signed = [user("go"), model(fc(call_id, {"p": 1, "limit": 10}, G2)), user(fr(call_id))]
+        kept = [user("go"), model(fc(call_id, signature=G2)), user(fr(call_id))]
+        assert replayed(items, *signed, schemas=schemas) == kept
+
+
 def test_ids_that_an_upstream_uses_again_are_told_apart_by_their_turns() -> None:
     truth = [
         user("go"),

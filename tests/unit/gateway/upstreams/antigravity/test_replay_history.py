@@ -100,11 +100,11 @@ def test_responses_follow_the_id_of_their_call() -> None:
 
 
 def test_responses_are_ordered_once_all_their_calls_are_there() -> None:
-    history = WorkingHistory(request(model(fc("a")), user(fr("b"), fr("a"))))
+    history = WorkingHistory(request(model(fc("a")), user(fr("b"), "so", fr("a")), user(fr("a"))))
     history.order_responses(1, 0)
     assert not history.changed
     history.append(0, fc("b"))
     history.order_responses(1, 0)
-    assert contents(history.payload())[1] == user(fr("a"), fr("b"))
-    assert history.responses["a"] == [Place(history.key(1), 0)]
-    assert history.responses["b"] == [Place(history.key(1), 1)]
+    assert contents(history.payload())[1] == user(fr("a"), "so", fr("b"))
+    assert history.responses["a"] == [Place(history.key(1), 0), Place(history.key(2), 0)]
+    assert history.responses["b"] == [Place(history.key(1), 2)]
