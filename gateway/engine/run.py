@@ -231,7 +231,7 @@ class TurnRun:
     def _order(self, candidate: Candidate, plan: Plan, queue_until: float) -> Call:
         """The next attempt, and the figures that say who makes it."""
         if plan.attempts == 1:
-            self.losses.extend(candidate.executor.losses(self._turn))
+            self.losses.extend(candidate.executor.losses(self._turn, candidate.model))
         figures = self._observers.figures
         figures.attempts = plan.attempts
         figures.upstream = candidate.executor.name
@@ -265,18 +265,17 @@ class TurnRun:
         """The burst with its events in legal order; frames that say nothing are left out."""
         out: Burst = []
         for frame in burst:
+            if self._repair.ended:
+                break  # the stream of a client is over, whatever its upstream goes on to say
             events = frame.events
-            if not events:
-                if frame.raw is not None and self._said_start:
-                    out.append(frame)  # for a client of the same dialect, who gets the bytes
-                continue
-            if self._said_start and type(events[0]) is TurnStarted:
+            if self._said_start and events and type(events[0]) is TurnStarted:
                 events = events[1:]  # a later attempt: the client knows already
             legal = self._repair.feed(events)
-            if not legal:
-                continue
-            self._said_start = True
-            self._observers.see(legal)
+            if legal:
+                self._said_start = True
+                self._observers.see(legal)
+            elif frame.raw is None or not self._said_start:
+                continue  # else a client of the same dialect gets the bytes
             out.append(frame if legal is frame.events else msgspec.structs.replace(frame, events=legal))
         return out
 

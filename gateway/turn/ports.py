@@ -46,6 +46,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     sampling: bool = False
     """Honours temperature and the like."""
     structured_output: bool = False
+    compaction: bool = False
+    """Compacts conversations itself, in the dialect `responses`."""
 
 
 class Call(msgspec.Struct, kw_only=True):
@@ -94,8 +96,8 @@ class Executor(Protocol):
     name: str
     capabilities: Capabilities
 
-    def losses(self, turn: Turn) -> Sequence[Loss]:
-        """What this upstream will not honour of the turn; known before anything is sent."""
+    def losses(self, turn: Turn, model: str) -> Sequence[Loss]:
+        """What this upstream's model will not honour of the turn; known before anything is sent."""
         ...
 
     def attempt(self, call: Call) -> AsyncGenerator[Burst, None]:

@@ -1,7 +1,7 @@
 """The request side of a turn: what a client asks, in no dialect, with its original body kept beside it."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -42,6 +42,9 @@ class OutputFormat(msgspec.Struct, frozen=True, kw_only=True):
     strict: bool | None = None
 
 
+Operation: TypeAlias = Literal["respond", "compact"]
+
+
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
     """One model call seen from the client."""
 
@@ -77,5 +80,9 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Of the client's request, by lower-case name and without credentials; never logged."""
     resumable: bool = False
+    operation: Operation = "respond"
+    """What is asked for: an answer, or the conversation made shorter."""
+    compacts_at: str | None = None
+    """Where in the request the last item asks that everything before it be compacted, in an answer."""
     losses: tuple[Loss, ...] = ()
     """What the client protocol's parser could not keep."""

@@ -79,7 +79,7 @@ class Canned:
     def __init__(self) -> None:
         self._messages = raw_messages()
 
-    def losses(self, turn: Turn) -> Sequence[Loss]:
+    def losses(self, turn: Turn, model: str) -> Sequence[Loss]:
         return ()
 
     async def attempt(self, call: Call) -> AsyncGenerator[Burst, None]:

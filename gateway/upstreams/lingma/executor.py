@@ -104,7 +104,7 @@ class LingmaExecutor:
         """Turns that wait for a slot on this replica."""
         return self._room.waiting
 
-    def losses(self, turn: Turn) -> Sequence[Loss]:
+    def losses(self, turn: Turn, model: str) -> Sequence[Loss]:
         return losses_of(turn, self._options.tools)
 
     async def attempt(self, call: Call) -> AsyncGenerator[Burst, None]:

@@ -29,6 +29,7 @@ from gateway.turn.events import (
     ItemDone,
     ItemStarted,
     TextDelta,
+    ToolInputDelta,
     TurnCancelled,
     TurnCompleted,
     TurnEvent,
@@ -67,7 +68,7 @@ class ScriptedExecutor:
         self.concluded = 0
         self.closed = 0
 
-    def losses(self, turn: Turn) -> Sequence[Loss]:
+    def losses(self, turn: Turn, model: str) -> Sequence[Loss]:
         return [Loss("temperature", "unsupported")]
 
     async def attempt(self, call: Call) -> AsyncGenerator[Burst, None]:
@@ -244,6 +245,22 @@ async def test_what_is_said_after_the_end_is_not_read() -> None:
     executor = ScriptedExecutor(says(*WHOLE, TextDelta(0, "late")))
     assert await Bench(executor).events() == WHOLE
     assert executor.closed == 1
+
+
+async def test_bytes_that_mean_nothing_pass_until_the_end() -> None:
+    """For clients of the upstream's own dialect, who get them as they came."""
+
+    async def script(call: Call) -> AsyncGenerator[Burst, None]:
+        yield [Frame((), b"early"), Frame((START, ItemStarted(0, "message", "m")), b"a"), Frame((), b"b")]
+        stray = ToolInputDelta(7, "x")
+        yield [Frame((stray,), b"c"), Frame((DONE, TurnCompleted("stop")), b"d"), Frame((), b"late")]
+
+    bench = Bench(ScriptedExecutor(script))
+    run = bench.engine.run_turn(bench.turn())
+    frames = [frame async for burst in run for frame in burst]
+    await run.aclose()
+    assert [frame.raw for frame in frames] == [b"a", b"b", b"c", b"d"]
+    assert frames[2].events == ()
 
 
 async def test_closing_early_closes_the_attempt_and_frees_everything() -> None:
