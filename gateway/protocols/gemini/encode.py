@@ -34,7 +34,7 @@ from gateway.protocols.gemini.answer import (
     wire_signature,
 )
 from gateway.protocols.gemini.errors import envelope
-from gateway.protocols.gemini.framing import EventFraming, Framing
+from gateway.protocols.gemini.framing import EventFraming, Framing, one_line
 from gateway.protocols.gemini.rename import rename_model
 from gateway.turn.events import (
     AnnotationAdded,
@@ -86,7 +86,11 @@ class GeminiEncoder:
 
         head = {"modelVersion": turn.model, "responseId": response_id(turn)}
         self._answer_tail = b"," + dumps(head)[1:]
-        self._text_tail = b'}]},"index":0}]' + self._answer_tail
+        before, behind = self._framing.around
+        self._text_head = before + b'{"candidates":[{"content":{"role":"model","parts":[{"text":'
+        self._text_tail = b'}]},"index":0}]' + self._answer_tail + behind
+        self._plain = False
+        """The next chunk, if it is text, goes between these two."""
 
         self._spoken = False
         """The open item has said something; otherwise its ItemDone says it whole."""
@@ -107,23 +111,27 @@ class GeminiEncoder:
     def encode(self, burst: Sequence[Frame]) -> bytes:
         out: list[bytes] = []
         for frame in burst:
-            failed = frame.is_terminal and not isinstance(frame.events[-1], TurnCompleted)
-            if frame.dialect == "gemini" and frame.raw is not None and not failed:
+            if frame.dialect == "gemini" and frame.raw is not None and not _is_failure(frame):
                 self._pass_on(frame.raw, frame.events, out)
                 continue
             for event in frame.events:
-                if type(event) is TextDelta and self._pending is None:
+                if type(event) is TextDelta and self._plain:
                     # The hot path: nearly every event of nearly every stream.
                     if event.text:
                         self._spoken = True
-                        body = b'{"candidates":[{"content":{"role":"model","parts":[{"text":'
-                        self._emit(body + dumps(event.text) + self._text_tail, out)
-                elif not (failed and isinstance(event, ItemDone) and isinstance(event.item, ToolCall)):
+                        text = dumps(event.text)
+                        if not text.isascii():
+                            text = one_line(text)
+                        out.append(self._text_head + text + self._text_tail)
+                elif not (
+                    type(event) is ItemDone and isinstance(event.item, ToolCall) and _is_failure(frame)
+                ):
                     # A call that the failure itself has closed is not one to run.
                     self._say(event, out)
         return b"".join(out)
 
     def keepalive(self) -> bytes:
+        self._plain = False
         return self._framing.keepalive()
 
     def _say(self, event: TurnEvent, out: list[bytes]) -> None:  # noqa: C901 - one case for each event
@@ -173,6 +181,7 @@ class GeminiEncoder:
     def _emit(self, body: bytes, out: list[bytes]) -> None:
         if (number := self._count()) is not None:
             out.append(self._framing.chunk(body, number if self._numbered else None))
+            self._plain = not self._numbered and self._pending is None
 
     def _parts(self, part: PartOut, out: list[bytes]) -> None:
         """A chunk with one part. It carries the signature that waits, unless it has one or is a thought."""
@@ -259,6 +268,7 @@ class GeminiEncoder:
                 if self._thoughts and not self._spoken and (text := reasoning_text(event.item)):
                     self._parts({"text": text, "thought": True}, out)
                 self._pending = self._signature(event.item.signature) or self._pending
+                self._plain = self._plain and self._pending is None
             case ToolCall(result=None):
                 self._held = event.item
                 if is_whole(event.item):
@@ -312,3 +322,8 @@ class GeminiEncoder:
         if given and signature is None:
             self._lose("signature", "not-base64")
         return signature
+
+
+def _is_failure(frame: Frame) -> bool:
+    """Whether the turn ends in this frame, and not well."""
+    return frame.is_terminal and not isinstance(frame.events[-1], TurnCompleted)

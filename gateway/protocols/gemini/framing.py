@@ -26,6 +26,8 @@ _PARTING: Final = (
 
 class Framing(Protocol):
     content_type: bytes
+    around: tuple[bytes, bytes]
+    """What is put before and behind a chunk without a number, if it is not the first and follows another."""
     begun: bool
     """A keep-alive has begun an event that the next chunk ends."""
 
@@ -48,6 +50,7 @@ class EventFraming:
     """Server-sent events, for whoever reads them by their standard."""
 
     content_type = CONTENT_TYPE
+    around = (b"data: ", b"\n\n")
 
     def __init__(self) -> None:
         self.begun = False
@@ -88,6 +91,7 @@ class ArrayFraming:
     """One JSON array, closed whatever happens."""
 
     content_type = b"application/json; charset=utf-8"
+    around = (b",\n", b"")
     begun = False
 
     def __init__(self) -> None:
@@ -112,7 +116,7 @@ def one_line(body: bytes) -> bytes:
     """JSON without anything that ends a line for anybody."""
     if b"\n" in body or b"\r" in body:
         body = body.replace(b"\n", b" ").replace(b"\r", b" ")
-    for character, escaped in _PARTING:
-        if character in body:
+    if not body.isascii():
+        for character, escaped in _PARTING:
             body = body.replace(character, escaped)
     return body
