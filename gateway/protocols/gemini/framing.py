@@ -88,7 +88,7 @@ class SdkFraming(EventFraming):
 
 
 class ArrayFraming:
-    """One JSON array, closed whatever happens."""
+    """One JSON array, closed whatever happens; a line for each chunk, since some read it by lines."""
 
     content_type = b"application/json; charset=utf-8"
     around = (b",\n", b"")
@@ -100,7 +100,7 @@ class ArrayFraming:
     def chunk(self, body: bytes, number: int | None) -> bytes:
         before = b"[" if self._empty else b",\n"
         self._empty = False
-        return before + body
+        return before + one_line(body)
 
     def error(self, body: bytes, number: int | None) -> bytes:
         return self.chunk(body, number)

@@ -118,6 +118,14 @@ def test_an_array_is_closed_whatever_happens(chunks: int, failed: bool, read: Js
     assert loads(data + framing.end()) == read
 
 
+@pytest.mark.parametrize("framing", [ArrayFraming, EventFraming, SdkFraming])
+def test_a_chunk_is_on_one_line(framing: type[Framing]) -> None:
+    talking = framing()
+    pretty = json.dumps({"text": "a\u2028b"}, indent=1, ensure_ascii=False).encode()
+    data = talking.chunk(pretty, None) + talking.chunk(pretty, None)
+    assert len([line for line in data.decode().splitlines() if line]) == 2
+
+
 def test_one_line_is_one_line_for_everybody_and_the_same_json() -> None:
     text = "two  spaces\u2028\u2029\u0085 and \u2027 more"
     pretty = json.dumps({"text": text, "n": [1]}, indent=2, ensure_ascii=False).encode()
