@@ -52,6 +52,10 @@ class ErrorKind(StrEnum):
     INTERNAL = "internal"
 
 
+COMPACTION_UNSUPPORTED = "compaction_unsupported"
+"""The code of the error where nobody can compact a conversation for its client."""
+
+
 class GatewayError(Exception):
     """Base of everything we raise on purpose. `str(error)` is safe to show to a client."""
 

@@ -182,6 +182,15 @@ class CodexReplay:
 
     # -- purging
 
+    async def purge(self, scope: ReplayScope, *, seen: Seen | None = None) -> None:
+        """delete(), as strict as reads are: raises StoreError when strict, for what was refused once would
+        be refused again.
+        """
+        if self._strict:
+            await self.delete_required(scope, seen=seen)
+        else:
+            await self.delete(scope, seen=seen)
+
     async def delete(self, scope: ReplayScope, *, seen: Seen | None = None) -> bool:
         """Forget every item of the entry. False when the store failed.
 

@@ -35,12 +35,20 @@ FAILURE_REST_S: Final = 20.0
 class Lane(Protocol):
     """The dialect's part of one attempt."""
 
-    ended: bool
-    """A terminal event was decoded."""
-    fault: Fault | None
-    """What the upstream said went wrong inside its stream."""
-    gives_back: bool
-    """The request holds reasoning of the upstream's own, which an attempt could leave out."""
+    @property
+    def ended(self) -> bool:
+        """A terminal event was decoded."""
+        ...
+
+    @property
+    def fault(self) -> Fault | None:
+        """What the upstream said went wrong inside its stream."""
+        ...
+
+    @property
+    def gives_back(self) -> bool:
+        """Whether the request holds what the upstream has sealed, which an attempt could leave out."""
+        ...
 
     async def request(self) -> UpstreamRequest:
         """Asked once, before anything else. Raises GatewayError when it cannot be made."""

@@ -9,6 +9,7 @@ only the terminal event shows are said then: some upstreams send no item events,
 Nothing is content before an item opens, so a failure up to there may be answered by another attempt.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -72,8 +73,18 @@ class _Item:
 class CodexDecoder:
     """One attempt's answer."""
 
-    def __init__(self, *, model: str, created_at: int, executor: str, input_tokens_estimate: int) -> None:
+    def __init__(
+        self,
+        *,
+        model: str,
+        created_at: int,
+        executor: str,
+        input_tokens_estimate: int | None = None,
+        names: Mapping[str, str] | None = None,
+    ) -> None:
+        """`names`: what the client calls the tools that the upstream knows by other names, by those."""
         self._executor = executor
+        self._names = names or {}
         self._started = TurnStarted(
             model=model, created_at=created_at, input_tokens_estimate=input_tokens_estimate
         )
@@ -227,11 +238,14 @@ class CodexDecoder:
         kind = kind_of(value)
         is_call = kind == "tool_call"
         item_id = text_at(value, "id") or f"item_{item.index}"
-        name = tool_name(value) or None if is_call else None
+        name = self._named(tool_name(value)) or None if is_call else None
         call_id = call_id_of(value) or None if is_call else None
         started = ItemStarted(item.index, kind, item_id, name=name, call_id=call_id)
         self._builder = ItemBuilder(started)
         events.append(started)
+
+    def _named(self, name: str) -> str:
+        return self._names.get(name, name)
 
     def _delta(self, index: int, said: Said, events: list[TurnEvent]) -> None:
         event = delta_of(index, said)
@@ -244,6 +258,8 @@ class CodexDecoder:
         if item.index < 0:
             self._begin(index, item, value, events)
         read = read_item(value, executor=self._executor, raw=raw)
+        if isinstance(read, ToolCall) and self._names:
+            read = msgspec.structs.replace(read, name=self._named(read.name))
         if isinstance(read, Reasoning) and read.signature:
             events.append(SignatureDelta(item.index, read.signature))
         self._calls = self._calls or isinstance(read, ToolCall)

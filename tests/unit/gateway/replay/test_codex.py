@@ -174,6 +174,18 @@ async def test_strict_reads_fail_and_strict_writes_do_not(kv: FakeKV) -> None:
     assert await replay.get_items(SCOPE) == ()
 
 
+async def test_a_purge_is_as_strict_as_reads_are(kv: FakeKV) -> None:
+    kv.fail("set")
+    with pytest.raises(StoreUnavailable):
+        await CodexReplay(kv, strict=True).purge(SCOPE)
+    kv.fail("set")
+    await CodexReplay(kv).purge(SCOPE)
+    replay = CodexReplay(kv)
+    await replay.append(SCOPE, turn("t1"))
+    await replay.purge(SCOPE)
+    assert (await replay.read(SCOPE)).items == ()
+
+
 async def test_rp_29_a_shared_store_that_fails_leaves_local_memory_alone() -> None:
     """Given a store failure in shared mode, expect False, and local memory empty even after leaving it."""
     shared, local = FakeKV(), MemoryKV(FakeClock())
