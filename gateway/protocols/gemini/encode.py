@@ -106,7 +106,7 @@ class GeminiEncoder:
         self._refused = False
         self._usage: Usage | None = None
         self._raw_end = False
-        """The upstream's own chunk with the finish reason has gone out."""
+        """The upstream's own chunk that says why it ends has gone out."""
 
     def encode(self, burst: Sequence[Frame]) -> bytes:
         out: list[bytes] = []
@@ -240,7 +240,7 @@ class GeminiEncoder:
 
     def _pass_on(self, raw: bytes, events: Sequence[TurnEvent], out: list[bytes]) -> None:
         """The events of a chunk that goes out as it came say nothing but what the stream's end needs."""
-        self._raw_end = self._raw_end or b'"finishReason"' in raw
+        self._raw_end = self._raw_end or b'"finishReason"' in raw or b'"blockReason"' in raw
         self._emit(rename_model(raw, self._model), out)
         self._spoken = True
         for event in events:

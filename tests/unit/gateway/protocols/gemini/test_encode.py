@@ -490,6 +490,14 @@ def test_a_cut_does_not_repeat_what_the_upstreams_chunks_said() -> None:
     assert "error" in error
 
 
+def test_a_blocked_prompt_that_the_upstream_said_is_not_said_again() -> None:
+    raw = b'{"promptFeedback":{"blockReason":"SAFETY"}}'
+    frame = Frame((STARTED,), raw=raw, dialect="gemini")
+    encoder = GeminiEncoder(make_turn(), ArrayFraming())
+    chunks: Any = loads(encoder.encode([frame, Frame((TurnCompleted("content_filter"),))]))
+    assert chunks == [loads(raw)]
+
+
 def test_what_an_upstream_says_of_its_failure_is_not_passed_on() -> None:
     raw = b'{"error":{"message":"secret"}}'
     encoded = GeminiEncoder(make_turn()).encode([Frame((STARTED, FAILED), raw=raw, dialect="gemini")])
