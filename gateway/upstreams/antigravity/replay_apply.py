@@ -152,7 +152,6 @@ class _CallReplay:
             self._complete(place)
         elif self._can_rename(current):
             history.restore(place, self._native(call), item.signature)
-            history.renamed(place, item.call_id)
             history.rename_responses(current, item.call_id, item.name)
 
     def _complete(self, place: Place) -> None:
@@ -179,15 +178,12 @@ class _CallReplay:
             if not any(response_of(part) is not None for part in parts):
                 first = not any(call_of(part) is not None for part in parts)
                 history.append(before, self._part(item.signature or (SENTINEL if first else "")))
-                self._adopt(current, index, before)
+                history.rename_responses(current, item.call_id, item.name)
+                history.order_responses(index, before)
                 return
         if self._in_context(index):
             history.insert(index, {"role": "model", "parts": [self._part(item.signature or SENTINEL)]})
-            self._adopt(current, index + 1, index)
-
-    def _adopt(self, current: str, index: int, calls_index: int) -> None:
-        self._history.rename_responses(current, self._item.call_id, self._item.name)
-        self._history.order_responses(index, calls_index)
+            history.rename_responses(current, item.call_id, item.name)
 
     def _part(self, signature: str) -> JsonObject:
         part: JsonObject = {"functionCall": self._native({})}

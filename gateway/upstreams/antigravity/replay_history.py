@@ -148,10 +148,6 @@ class WorkingHistory:
             self.contexts.forget(self.index(place.key))
         self.responses[call_id] += places
 
-    def renamed(self, place: Place, call_id: str) -> None:
-        """The call there is known by this id as well."""
-        self.calls[call_id].append(place)
-
     def append(self, index: int, part: JsonObject) -> None:
         """A call at the end of a content."""
         place = Place(self._keys[index], len(self.parts(index)))

@@ -196,6 +196,8 @@ def test_an_answer_without_an_envelope_is_observed_too() -> None:
         {"response": {"candidates": [{"content": {"parts": "x"}, "finishReason": " "}]}},
         {"response": {"usageMetadata": {}}},
         {"candidates": "x"},
+        {"candidates": []},
+        {"candidates": {"a": 1}},
     ],
 )
 def test_chunks_without_parts_mean_nothing(odd: JsonObject) -> None:
@@ -225,6 +227,40 @@ def test_the_same_signature_again_goes_on_with_the_text() -> None:
     assert chain(text("Hel", G1), text("lo", G1)) == (signature(G1, "Hello"),)
     assert chain(text("Hel", G1), text("lo")) == (signature(G1, "Hel"),)
     assert chain(text("Hel", G1), carrier(G1), text("lo", G1)) == (signature(G1, "Hello"),)
+
+
+def test_a_call_breaks_texts_apart() -> None:
+    assert chain(text("a"), fc("fc-1"), text("b", G1)) == (
+        call("fc-1", "", (1, 1)),
+        signature(G1, "b", (1, 2)),
+    )
+
+
+def test_a_signature_has_one_place() -> None:
+    assert chain(carrier(G1), carrier(G1), fc("fc-1"), fc("fc-2")) == (
+        call("fc-1", G1, (1, 2)),
+        call("fc-2", "", (1, 3), occurrence=1),
+    )
+    assert chain(fc("fc-1", signature=G1), text("a"), carrier(G1)) == (call("fc-1", G1),)
+    assert chain(carrier(G1), fc("fc-1"), text("a", G1)) == (call("fc-1", G1, (1, 1)),)
+
+
+def test_a_signed_call_leaves_to_thoughts_what_is_theirs() -> None:
+    assert chain(thought("", G1), carrier(G2), fc("fc-1", signature=G3), thought("t"), fc("fc-2")) == (
+        call("fc-1", G3, (1, 2)),
+        signature(G1, "t", (1, 3), kind="thought"),
+        call("fc-2", "", (1, 4), occurrence=1),
+    )
+
+
+def test_a_text_may_carry_its_signature_under_every_name_at_once() -> None:
+    part: JsonObject = {
+        **text("a", G1),
+        "thought": False,
+        "thought_signature": G1,
+        "extra_content": {"google": {"thought_signature": G1}},
+    }
+    assert chain(part) == (signature(G1, "a"),)
 
 
 def test_a_signature_of_its_own_beats_one_that_came_before() -> None:
@@ -389,6 +425,12 @@ def test_equal_parts_in_front_of_an_answer_count_into_its_occurrences() -> None:
         call("x", "", (1, 1)),
         call("y", G1, (1, 2), occurrence=1),
     )
+
+
+def test_equal_parts_of_other_contents_do_not_count_into_its_occurrences() -> None:
+    payload = request(user("go", fc("y")), model("ok", fc("y")), user("ok"))
+    items = chain(text("ok", G1), fc("y"), payload=payload) or ()
+    assert [(item.content_index, item.target_occurrence) for item in items] == [(1, 0), (3, 0), (3, 0)]
 
 
 def test_an_answer_after_responses_is_a_content_of_its_own() -> None:

@@ -396,6 +396,23 @@ def test_a_call_is_not_put_among_responses() -> None:
     ]  # fmt: skip
 
 
+def test_everything_may_be_at_the_very_beginning() -> None:
+    """A history that a client cut there; nothing comes before it, which matches everything."""
+    assert replayed(chain(model(text("a", G1)), user("b")), model("a")) == [model(text("a", G1))]
+    assert replayed(chain(model(fc("", signature=G1))), model(fc(""))) == [model(fc("", signature=G1))]
+    called = chain(model("so", fc("fc-1", signature=G1)))
+    assert replayed(called, model("so"), user(fr("fc-1"))) == [
+        model("so", fc("fc-1", signature=G1)),
+        user(fr("fc-1")),
+    ]
+    assert replayed(called, user(fr("fc-1")), user("x"), model("so")) == [
+        model(fc("fc-1", signature=G1)),
+        user(fr("fc-1")),
+        user("x"),
+        model("so"),
+    ]
+
+
 # -- conversations
 
 MARK = st.sampled_from(["a", "b", ""])
