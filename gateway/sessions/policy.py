@@ -61,8 +61,10 @@ class SessionPolicy:
 
 
 def affinity(turn: Turn) -> str:
-    """Equal texts go to the same instance: the client's user id, else what its protocol knows the conversation
-    by, else its system prompt, else nothing.
+    """Equal texts go to the same instance.
+
+    The client's user id, else what its protocol knows the conversation by, else its system prompt, else
+    nothing.
     """
     if turn.user:
         return f"user\x1f{turn.tenant}\x1f{turn.user}"

@@ -71,7 +71,7 @@ class Cooldowns:
         self._cooling[account] = cooling
         log.warning(
             "upstream.cooling",
-            extra={"upstream": account.upstream, "credential": account.credential, "reason": reason}
+            extra={"upstream": account.upstream, "account": account.credential, "reason": reason}
             | {"for_s": round(for_s, 3), "model": account.model},
         )
         value = msgspec.json.encode(cooling)
