@@ -9,7 +9,7 @@ the turn is over, so that its next turn finds it.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Final, Protocol
 
@@ -30,6 +30,8 @@ MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
 KEEP_S: Final = 2.0
 """How long remembering may hold up the end of an answer."""
 FAILURE_REST_S: Final = 20.0
+LINGER_S: Final = 2.0
+"""How long a connection may be silent behind the end of its answer."""
 
 
 class Lane(Protocol):
@@ -81,14 +83,23 @@ class Attempt:
         clock: Clock,
         *,
         hold: bool = False,
+        elsewhere: bool = False,
+        finished: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`hold`: nothing is told before the end, which alone shows what the answer is worth."""
+        """`hold`: nothing is told before the end, which alone shows what the answer is worth.
+
+        `elsewhere`: the same credential is asked at another address when nobody answers at this one, and so
+        does not rest. `finished`: the answer has said its end, though more of it may follow: the end of the
+        connection is not waited for long, and how it ends makes no difference.
+        """
         self._call = call
         self._lane = lane
         self._http = http
         self._cooldowns = cooldowns
         self._clock = clock
         self._hold = hold
+        self._elsewhere = elsewhere
+        self._finished = finished
         self._held: Burst = []
         self._content = False
         self._seq = 0
@@ -103,7 +114,7 @@ class Attempt:
                 async for burst in bursts:
                     yield burst
         except UpstreamTimeout as error:
-            if error.phase != "total":
+            if error.phase != "total" and not (self._elsewhere and error.phase == "connect"):
                 await self._rest(Rest(FAILURE_REST_S, "silent", soft=True))
             await self._conclude(None)
             # Whoever is only slow may still be at work: the same model call is not made again, but for those
@@ -113,7 +124,8 @@ class Attempt:
             yield [Frame((TurnFailed(error_info(error)),))]
         except UpstreamError as error:
             # Nobody answered, or the answer broke off: the connection is gone, and with it the work.
-            await self._rest(Rest(FAILURE_REST_S, "unreachable", soft=True))
+            if not self._elsewhere or self._content:
+                await self._rest(Rest(FAILURE_REST_S, "unreachable", soft=True))
             await self._conclude(None)
             if not self._content:
                 raise AttemptFailed(error, again="next", or_again=True) from None
@@ -141,13 +153,19 @@ class Attempt:
 
     async def _streamed(self, answer: UpstreamAnswer) -> AsyncGenerator[Burst, None]:
         splitter = SseSplitter()
-        async with contextlib.aclosing(answer.chunks()) as chunks:
-            async for chunk in chunks:
-                burst = list(self._decoded(splitter.feed(chunk)))
-                async for told in self._tell(burst):
-                    yield told
-                if self._lane.ended:
-                    return
+        try:
+            async with contextlib.aclosing(answer.chunks()) as chunks:
+                async for chunk in chunks:
+                    burst = list(self._decoded(splitter.feed(chunk)))
+                    async for told in self._tell(burst):
+                        yield told
+                    if self._lane.ended:
+                        return
+                    if self._finished():
+                        answer.hurry(LINGER_S)
+        except UpstreamError:
+            if not self._finished():
+                raise
         rest = splitter.eof()
         burst = [] if rest is None else list(self._decoded([rest]))
         if (last := self._lane.eof()) is not None:
@@ -195,7 +213,7 @@ class Attempt:
         log.info(
             "upstream.failed",
             extra={"turn_id": self._call.turn.id, "fault": fault.name, "upstream": self._account.upstream}
-            | {"credential": self._account.credential},
+            | {"account": self._account.credential},
         )
         if fault.rest is not None:
             await self._rest(fault.rest)

@@ -52,6 +52,7 @@ class UpstreamAnswer:
         self._request = request
         self._response = response
         self._until = until
+        self._idle_s = request.limits.idle_s
         self.status = response.status
         self.headers = response.headers
         """Names in any case."""
@@ -60,11 +61,10 @@ class UpstreamAnswer:
         """The body as it arrives, what came together in one piece. Raises UpstreamError."""
         read = self._response.content.readany
         time = asyncio.get_running_loop().time
-        idle_s = self._request.limits.idle_s
         while True:
             try:
                 # Around the read alone: one that ran while the consumer has the chunk would hit the consumer.
-                async with asyncio.timeout_at(min(time() + idle_s, self._until)):
+                async with asyncio.timeout_at(min(time() + self._idle_s, self._until)):
                     data = await read()
             except TimeoutError:
                 raise self._too_late(time()) from None
@@ -74,11 +74,15 @@ class UpstreamAnswer:
                 return
             yield data
 
+    def hurry(self, idle_s: float) -> None:
+        """The longest silence from here on, should it have been longer."""
+        self._idle_s = min(self._idle_s, idle_s)
+
     def _too_late(self, now: float) -> UpstreamTimeout:
         if now >= self._until:
             return UpstreamTimeout("The turn reached its time limit", phase="total")
-        idle_s = self._request.limits.idle_s
-        return UpstreamTimeout(f"Upstream {self._request.upstream} was silent for {idle_s:g} s", phase="idle")
+        message = f"Upstream {self._request.upstream} was silent for {self._idle_s:g} s"
+        return UpstreamTimeout(message, phase="idle")
 
     async def read(self, limit: int) -> bytes:
         """The whole body. Raises UpstreamError, also when it is longer than the limit."""

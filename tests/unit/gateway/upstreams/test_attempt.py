@@ -128,13 +128,24 @@ class Bench:
         self.port = port
         self.lane = Lane(port)
 
-    async def run(self, *, hold: bool = False, **lane: Any) -> tuple[TurnResult, list[list[Frame]]]:
+    async def run(
+        self, *, hold: bool = False, elsewhere: bool = False, finished: bool = False, **lane: Any
+    ) -> tuple[TurnResult, list[list[Frame]]]:
         self.lane = Lane(self.port, **lane)
         turn = Turn(
             id=TurnId("t"), tenant="-", created_at_ms=0, model="m", items=(), raw=RawRequest("responses", {})
         )
         call = Call(turn=turn, model="gpt", account="a", attempt=1, deadline_ms=0, queue_until=0)
-        attempt = Attempt(call, self.lane, self.http, self.cooldowns, SystemClock(), hold=hold)
+        attempt = Attempt(
+            call,
+            self.lane,
+            self.http,
+            self.cooldowns,
+            SystemClock(),
+            hold=hold,
+            elsewhere=elsewhere,
+            finished=lambda: finished,
+        )
         bursts = []
         async for burst in attempt.bursts():
             bursts.append(burst)
@@ -252,6 +263,30 @@ async def test_nobody_there_moves_on_and_may_be_asked_again() -> None:
             True,
             ErrorKind.UPSTREAM_UNAVAILABLE,
         )
+
+
+async def test_who_is_asked_elsewhere_does_not_rest() -> None:
+    async with against(Upstream()) as bench:
+        bench.port = 1
+        failed = await bench.fails(elsewhere=True)
+        assert (failed.again, bench.rests_s()) == ("next", 0)
+
+
+@pytest.mark.parametrize("hang", [True, False])
+async def test_an_answer_that_has_said_its_end_may_end_as_it_likes(hang: bool) -> None:
+    """The lane is asked what it makes of it; it has the last word."""
+    upstream = Upstream(CREATED + ADDED + DELTA, hang=hang, **({} if hang else {"content-length": "5000"}))
+    async with against(upstream) as bench:
+        result, _ = await bench.run(finished=True)
+        assert result.error is not None
+        assert result.error.kind == ErrorKind.UPSTREAM_EOF
+    upstream = Upstream(CREATED + ADDED + DELTA, hang=hang, **({} if hang else {"content-length": "5000"}))
+    async with against(upstream) as bench:
+        result, _ = await bench.run()
+        assert result.error is not None
+        assert result.error.kind == (
+            ErrorKind.UPSTREAM_TIMEOUT if hang else ErrorKind.UPSTREAM_UNAVAILABLE
+        ), "one that has not may not"
 
 
 async def test_an_answer_may_be_held_until_its_end() -> None:

@@ -134,6 +134,17 @@ async def test_nobody_there_is_unavailable_and_the_address_is_not_told() -> None
     assert str(port) not in caught.value.message
 
 
+async def test_the_silence_that_is_borne_can_be_cut_short() -> None:
+    server = Server(HEAD)
+    async with serving(server) as http:
+        with pytest.raises(UpstreamTimeout) as caught:
+            async with http.post(request(server.port)) as answer:
+                answer.hurry(0.05)
+                answer.hurry(60)
+                await answer.read(100)
+        assert caught.value.phase == "idle"
+
+
 @pytest.mark.parametrize(
     ("says", "limits", "phase"),
     [((), {"first_byte_s": 0.05, "connect_s": 0.05}, "first_byte"), ((HEAD,), {"idle_s": 0.05}, "idle")],
