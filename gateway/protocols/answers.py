@@ -34,8 +34,11 @@ class ClientProtocol(Protocol):
         """For one stream. What the encoder has to leave out is appended to `losses`."""
         ...
 
-    def result(self, turn: Turn, result: TurnResult) -> bytes:
-        """Body of the answer to a turn that ended well and was not streamed."""
+    def result(self, turn: Turn, result: TurnResult, raw: bytes | None = None) -> bytes:
+        """Body of the answer to a turn that ended well and was not streamed.
+
+        `raw`: the whole answer of an upstream of the same dialect, as it came.
+        """
         ...
 
     def error(self, error: ErrorInfo, *, status: int | None = None) -> Answer:

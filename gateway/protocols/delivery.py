@@ -50,11 +50,14 @@ async def deliver(exchange: Exchange, run: TurnRun, turn: Turn, protocol: Client
 async def _deliver_whole(exchange: Exchange, run: TurnRun, turn: Turn, protocol: ClientProtocol) -> None:
     fold = Fold()
     failure: ErrorInfo | None = None
+    raw: bytes | None = None
     cut = Cut()
     async with background(cut.when_gone(exchange.receive)), cut:
         try:
             async for burst in run:
                 for frame in burst:
+                    if frame.whole and frame.dialect == turn.raw.dialect:
+                        raw = frame.raw
                     for event in frame.events:
                         fold.add(event)
         except GatewayError as error:
@@ -64,7 +67,7 @@ async def _deliver_whole(exchange: Exchange, run: TurnRun, turn: Turn, protocol:
         return
     result = fold.result()
     failure = failure or failure_of(result)
-    answer = protocol.error(failure) if failure else Answer(200, protocol.result(turn, result))
+    answer = protocol.error(failure) if failure else Answer(200, protocol.result(turn, result, raw))
     await exchange.answer(answer, _turn_headers(turn, run))
 
 

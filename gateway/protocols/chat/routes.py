@@ -24,7 +24,7 @@ class Chat:
     def encoder(self, turn: Turn, losses: list[Loss]) -> Encoder:
         return ChatEncoder(turn, wants_usage(turn), losses=losses)
 
-    def result(self, turn: Turn, result: TurnResult) -> bytes:
+    def result(self, turn: Turn, result: TurnResult, raw: bytes | None = None) -> bytes:
         return dumps(build_completion(turn, result))
 
     def error(self, error: ErrorInfo, *, status: int | None = None) -> Answer:

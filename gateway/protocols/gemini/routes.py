@@ -25,6 +25,7 @@ from gateway.protocols.gemini.framing import ArrayFraming, EventFraming, Framing
 from gateway.protocols.gemini.models import Models
 from gateway.protocols.gemini.names import is_model, model_name
 from gateway.protocols.gemini.parse import STREAM, parse_count, parse_generate
+from gateway.protocols.gemini.rename import rename_model
 from gateway.protocols.http import EdgeLimits, Exchange
 from gateway.protocols.models import ModelCatalog
 from gateway.turn.events import ErrorInfo
@@ -68,8 +69,8 @@ class Gemini:
     def encoder(self, turn: Turn, losses: list[Loss]) -> Encoder:
         return GeminiEncoder(turn, self._framing(), losses=losses)
 
-    def result(self, turn: Turn, result: TurnResult) -> bytes:
-        return dumps(build_response(turn, result))
+    def result(self, turn: Turn, result: TurnResult, raw: bytes | None = None) -> bytes:
+        return dumps(build_response(turn, result)) if raw is None else rename_model(raw, turn.model)
 
     def error(self, error: ErrorInfo, *, status: int | None = None) -> Answer:
         return error_answer(error, status=status)

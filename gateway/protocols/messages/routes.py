@@ -27,7 +27,7 @@ class Messages:
     def encoder(self, turn: Turn, losses: list[Loss]) -> Encoder:
         return MessagesEncoder(turn, losses=losses)
 
-    def result(self, turn: Turn, result: TurnResult) -> bytes:
+    def result(self, turn: Turn, result: TurnResult, raw: bytes | None = None) -> bytes:
         return dumps(build_message(turn, result))
 
     def error(self, error: ErrorInfo, *, status: int | None = None) -> Answer:

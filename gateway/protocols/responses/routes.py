@@ -42,7 +42,7 @@ class Responses:
     def encoder(self, turn: Turn, losses: list[Loss]) -> Encoder:
         return ResponsesEncoder(turn, on_eof=self._on_eof, losses=losses)
 
-    def result(self, turn: Turn, result: TurnResult) -> bytes:
+    def result(self, turn: Turn, result: TurnResult, raw: bytes | None = None) -> bytes:
         return dumps(build_response(turn, result))
 
     def error(self, error: ErrorInfo, *, status: int | None = None) -> Answer:

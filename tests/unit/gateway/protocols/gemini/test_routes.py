@@ -18,9 +18,17 @@ from gateway.app import build_app
 from gateway.kernel.errors import ErrorKind, GatewayError, ModelNotFound, QueueTimeout, UpstreamUnavailable
 from gateway.kernel.json import loads
 from gateway.protocols.http import EdgeLimits
-from gateway.turn.events import ErrorInfo, ItemDone, ItemStarted, TextDelta, TurnCompleted, TurnFailed
-from gateway.turn.frame import Burst
-from gateway.turn.items import ToolCall
+from gateway.turn.events import (
+    ErrorInfo,
+    ItemDone,
+    ItemStarted,
+    TextDelta,
+    TurnCompleted,
+    TurnEvent,
+    TurnFailed,
+)
+from gateway.turn.frame import Burst, Frame
+from gateway.turn.items import Dialect, ToolCall
 from gateway.turn.request import Turn
 from gateway.turn.usage import Usage
 from gateway.wire.sse import SseSplitter
@@ -181,6 +189,28 @@ async def test_events_when_asked_for_and_an_array_else() -> None:
         assert reply.headers["content-type"] == "application/json; charset=utf-8"
         assert reply.body.startswith(b"[{")
         assert len(reply.json) == 3
+
+
+def whole(raw: bytes, *events: TurnEvent, dialect: Dialect = "gemini") -> FakeDeps:
+    """An upstream's answer that was not streamed."""
+
+    async def script(_: Turn) -> AsyncIterator[Burst]:
+        yield [Frame(events or tuple(text_events("a")), raw=raw, dialect=dialect, whole=True)]
+
+    return FakeDeps(FakeEngine(script))
+
+
+async def test_a_whole_answer_of_geminis_own_goes_out_byte_for_byte_but_for_the_models_name() -> None:
+    raw = b'{ "candidates": [ {"finishReason": "STOP", "new": 1.0} ], "modelVersion": "gemini-x" }'
+    renamed = raw.replace(b"gemini-x", b"asked")
+    reply = await post(whole(raw), "/v1beta/models/asked:generateContent")
+    assert reply.body == renamed
+    reply = await post(whole(raw), "/v1beta/models/asked:streamGenerateContent")
+    assert (reply.body.strip(b"[]\n"), reply.json) == (renamed, [loads(renamed)]), "a stream of one"
+    reply = await post(whole(raw, dialect="responses"), "/v1beta/models/asked:generateContent")
+    assert reply.json["responseId"], "made here"
+    reply = await post(whole(raw, STARTED, FAILED), "/v1beta/models/asked:generateContent")
+    assert reply.status == 502
 
 
 @pytest.mark.parametrize("query", ["", "?alt=sse"])
