@@ -1,0 +1,264 @@
+"""Errors of a Gemini upstream, as an HTTP answer or inside a stream, judged. Pure.
+
+The first rule that fits decides. What concerns the request goes back to the client with Google's words and
+the field at fault, and blames nobody; what concerns a credential rests it and moves the turn on. The
+operator's credential and project are never the client's: a refusal of them is told as an upstream that is not
+available.
+
+Quotas are counted by model. One that is used up names its reason, or a wait of minutes; one of requests a
+minute names a short wait; and some say nothing at all, which forbids nothing.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from gateway.kernel.errors import ErrorKind
+from gateway.kernel.json import Json, JsonError, JsonObject, loads
+from gateway.telemetry.redact import redact_text
+from gateway.turn.events import ErrorInfo
+from gateway.upstreams.antigravity.replay_prepare import refuses_signature
+from gateway.upstreams.faults import Fault, Rest
+
+AUTH_REST_S: Final = 30 * 60.0
+LIMIT_REST_S: Final = 10.0
+FAILURE_REST_S: Final = 20.0
+MODEL_REST_S: Final = 12 * 3600.0
+USED_UP_REST_S: Final = 30 * 60.0
+"""Of a quota that does not say when it is filled again."""
+USED_UP_S: Final = 300.0
+"""A wait from which on a limit is a quota that is used up."""
+INSTANT_S: Final = 3.0
+"""A wait below which the credential may be asked again although it said so."""
+MAX_MESSAGE: Final = 2000
+NO_DETAILS: Final = "The upstream failed without saying why"
+
+_TYPE: Final = "type.googleapis.com/google.rpc."
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
+_RETRY_IN: Final = re.compile(r"please retry in ([0-9.smh]+?)\.?(?:\s|$)", re.IGNORECASE)
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_PROJECT: Final = re.compile(r"\b(?:project_number:|projects?/|project )[\w-]*\d[\w-]*|\bconsumer '[^']*'")
+_NO_CAPACITY: Final = ("no capacity available", "model_capacity_exhausted")
+_CONTEXT: Final = ("exceeds the maximum number of tokens", "payload size exceeds", "context length")
+_FILE: Final = re.compile(r"\bfiles?\b[ /]")
+_KEY: Final = ("api key not valid", "api_key_invalid", "api key expired", "api key not found")
+_PLACE: Final = ("user location is not supported", "not available in your country")
+
+
+class Said(NamedTuple):
+    """An error's own words."""
+
+    status: int
+    """The HTTP status, or the code inside a stream; 0 when there is none."""
+    word: str
+    """Google's status word, such as `RESOURCE_EXHAUSTED`."""
+    message: str
+    reason: str
+    field: str | None
+    """Of the request, where the error names one."""
+    delay_s: float | None
+    """How long to wait, where the error says it itself."""
+    daily: bool
+    """The quota is counted by the day."""
+    text: str
+    """Everything, lower case, for what is told by words alone."""
+
+
+def read_error(body: bytes | JsonObject, status: int = 0) -> Said:
+    """From an HTTP body or a chunk of a stream; either may be a list of one."""
+    value: Json = body if isinstance(body, dict) else _read(body)
+    text = body.decode("utf-8", "replace") if isinstance(body, bytes) else str(body)
+    if isinstance(value, list) and value:
+        value = value[0]
+    error = value.get("error") if isinstance(value, dict) else value
+    if isinstance(error, str):
+        error = {"message": error}
+    if not isinstance(error, dict):
+        error = {}
+    code = error.get("code")
+    if not status and isinstance(code, int) and not isinstance(code, bool):
+        status = code
+    message = _text(error, "message").strip() or _text(error, "status")
+    reason, field, delay_s, daily = "", None, None, False
+    for detail in _details(error):
+        match _text(detail, "@type").removeprefix(_TYPE):
+            case "ErrorInfo":
+                reason = _text(detail, "reason").upper()
+                metadata = detail.get("metadata")
+                if delay_s is None and isinstance(metadata, dict):
+                    delay_s = _duration(_text(metadata, "quotaResetDelay"))
+            case "RetryInfo":
+                delay_s = _duration(_text(detail, "retryDelay"))
+            case "BadRequest":
+                field = _field(detail)
+            case "QuotaFailure":
+                daily = "perday" in str(detail).lower()
+            case _:
+                pass
+    if delay_s is None and (told := _RETRY_IN.search(message)) is not None:
+        delay_s = _duration(told[1])
+    word = _text(error, "status").upper()
+    return Said(status, word, message[:MAX_MESSAGE], reason, field, delay_s, daily, text.lower())
+
+
+def _read(body: bytes) -> Json:
+    try:
+        return loads(body)
+    except JsonError:
+        return None
+
+
+def _details(error: JsonObject) -> Iterator[JsonObject]:
+    details = error.get("details")
+    yield from (one for one in (details if isinstance(details, list) else []) if isinstance(one, dict))
+
+
+def _text(value: JsonObject, name: str) -> str:
+    found = value.get(name)
+    return found if isinstance(found, str) else ""
+
+
+def _field(detail: JsonObject) -> str | None:
+    violations = detail.get("fieldViolations")
+    for violation in violations if isinstance(violations, list) else []:
+        if isinstance(violation, dict) and (field := _text(violation, "field")):
+            return field
+    return None
+
+
+def _duration(text: str) -> float | None:
+    """`3.5s`, `850ms`, `1h2m3s`."""
+    pieces = _DURATION.findall(text)
+    if not pieces or "".join(number + unit for number, unit in pieces) != text:
+        return None
+    return float(sum(float(number) * _UNITS[unit] for number, unit in pieces))
+
+
+# -- rules ------------------------------------------------------------------------------------------------
+
+
+def classify(said: Said, *, retry_after_s: float | None = None) -> Fault:
+    """`retry_after_s` is the header's; what the body says is more exact."""
+    wait_s = retry_after_s if said.delay_s is None else said.delay_s
+    for rule in (_signature, _context, _refused, _limit, _no_capacity, _model, _request):
+        if (fault := rule(said, wait_s)) is not None:
+            return fault
+    return _failure(said, wait_s)
+
+
+def moves_on(fault: Fault) -> bool:
+    """Whether another address of the same upstream may do better with the same credential."""
+    return fault.name in ("rate_limited", "usage_limit", "no_capacity")
+
+
+def _info(kind: ErrorKind, said: Said, code: str | None = None, wait_s: float | None = None) -> ErrorInfo:
+    retryable = kind not in (ErrorKind.INVALID_REQUEST, ErrorKind.CONTEXT_LENGTH)
+    return ErrorInfo(
+        kind=kind,
+        message=_PROJECT.sub("[redacted]", redact_text(said.message)) or NO_DETAILS,
+        code=code,
+        param=None if retryable else said.field,
+        retryable=retryable,
+        retry_after_s=wait_s,
+    )
+
+
+def _signature(said: Said, wait_s: float | None) -> Fault | None:
+    if not refuses_signature(said.status, said.text.encode()):
+        return None
+    info = _info(ErrorKind.INVALID_REQUEST, said, "thinking_signature_invalid")
+    return Fault(name="thinking_signature_invalid", info=info, signature=True)
+
+
+def _context(said: Said, wait_s: float | None) -> Fault | None:
+    worded = said.status in (0, 400) and any(words in said.text for words in _CONTEXT)
+    if said.status != 413 and not worded:
+        return None
+    info = _info(ErrorKind.CONTEXT_LENGTH, said, "context_length_exceeded")
+    return Fault(name="context_too_large", info=info)
+
+
+def _refused(said: Said, wait_s: float | None) -> Fault | None:
+    """Somebody else's file is refused in the same words, and is the client's to mend."""
+    words = any(words in said.text for words in (*_KEY, *_PLACE))
+    if said.status not in (401, 402, 403) and not words:
+        return None
+    if said.status == 403 and not words and _FILE.search(said.message.lower()):
+        return Fault(name="invalid_request", info=_info(ErrorKind.INVALID_REQUEST, said))
+    info = ErrorInfo(
+        kind=ErrorKind.UPSTREAM_UNAVAILABLE,
+        message="The upstream refused the gateway's credential",
+        code="auth_unavailable",
+        retryable=True,
+    )
+    return Fault(
+        name="auth_unavailable", info=info, again="next", rest=Rest(AUTH_REST_S, "credential_refused")
+    )
+
+
+def _limit(said: Said, wait_s: float | None) -> Fault | None:
+    if said.status != 429 and said.word != "RESOURCE_EXHAUSTED":
+        return None
+    if any(words in said.text for words in _NO_CAPACITY):
+        return _no_capacity(said, wait_s)
+    used_up = (
+        said.reason == "QUOTA_EXHAUSTED"
+        or "quota_exhausted" in said.text
+        or "quota exhausted" in said.text
+        or said.daily
+        or (wait_s is not None and wait_s >= USED_UP_S)
+    )
+    if used_up:
+        rest = Rest(wait_s or USED_UP_REST_S, "usage_limit", model_only=True)
+        info = _info(ErrorKind.RATE_LIMITED, said, "usage_limit_reached", wait_s)
+        return Fault(name="usage_limit", info=info, again="next", rest=rest)
+    soft = wait_s is None or wait_s < INSTANT_S
+    rest = Rest(wait_s or LIMIT_REST_S, "rate_limited", model_only=True, soft=soft)
+    info = _info(ErrorKind.RATE_LIMITED, said, None, wait_s)
+    return Fault(name="rate_limited", info=info, again="next", rest=rest)
+
+
+def _no_capacity(said: Said, wait_s: float | None) -> Fault | None:
+    if not any(words in said.text for words in _NO_CAPACITY):
+        return None
+    info = _info(ErrorKind.UPSTREAM_UNAVAILABLE, said, "no_capacity", wait_s)
+    rest = Rest(wait_s or FAILURE_REST_S, "no_capacity", model_only=True, soft=True)
+    return Fault(name="no_capacity", info=info, again="next", rest=rest)
+
+
+def _model(said: Said, wait_s: float | None) -> Fault | None:
+    if said.status != 404:
+        return None
+    if _FILE.search(said.message.lower()):
+        return Fault(name="invalid_request", info=_info(ErrorKind.INVALID_REQUEST, said))
+    if "model" not in said.text and said.word != "NOT_FOUND":
+        info = ErrorInfo(
+            kind=ErrorKind.UPSTREAM_PROTOCOL,
+            message="The upstream has no such endpoint",
+            code="endpoint_not_found",
+        )
+        rest = Rest(FAILURE_REST_S, "no_endpoint", soft=True)
+        return Fault(name="no_endpoint", info=info, again="next", rest=rest)
+    info = ErrorInfo(
+        kind=ErrorKind.MODEL_NOT_FOUND,
+        message="The upstream does not offer this model to the gateway",
+        code="model_not_found",
+        param="model",
+    )
+    rest = Rest(MODEL_REST_S, "model_unsupported", model_only=True)
+    return Fault(name="model_unsupported", info=info, again="next", rest=rest)
+
+
+def _request(said: Said, wait_s: float | None) -> Fault | None:
+    if not 400 <= said.status < 500 or said.status in (408, 499):
+        return None
+    return Fault(name="invalid_request", info=_info(ErrorKind.INVALID_REQUEST, said))
+
+
+def _failure(said: Said, wait_s: float | None) -> Fault:
+    overloaded = said.status == 503 or said.word == "UNAVAILABLE" or "overloaded" in said.text
+    late = said.status in (408, 504) or said.word == "DEADLINE_EXCEEDED"
+    kind = ErrorKind.UPSTREAM_UNAVAILABLE if overloaded else ErrorKind.UPSTREAM_PROTOCOL
+    info = _info(ErrorKind.UPSTREAM_TIMEOUT if late else kind, said, None, wait_s)
+    rest = Rest(wait_s or FAILURE_REST_S, "failing", model_only=overloaded, soft=True)
+    return Fault(name="upstream_failed", info=info, again="next", rest=rest)

@@ -1,0 +1,225 @@
+"""One attempt's dialect on a Gemini upstream: its request, its answer, and what replay keeps of it.
+
+Run by upstreams/attempt.py, once for every address that is asked. Replay takes part with every client and
+every model that signs its thoughts: before the request it puts back what the client left out, and behind a
+complete answer it remembers the chain; a chain that the upstream refuses is given up.
+"""
+
+from collections.abc import Mapping
+from typing import Final, Literal
+from urllib.parse import quote
+
+import msgspec
+
+from gateway.kernel.clock import Clock
+from gateway.kernel.errors import UpstreamUnavailable
+from gateway.kernel.json import JsonObject, dumps
+from gateway.replay.antigravity import AntigravityReplay
+from gateway.replay.derived import gemini_session_id
+from gateway.replay.scope import Isolation
+from gateway.turn.estimate import input_tokens
+from gateway.turn.frame import Frame
+from gateway.turn.ports import AttemptFailed, Call
+from gateway.upstreams.antigravity import replay as replaying
+from gateway.upstreams.antigravity.arguments import schemas_in
+from gateway.upstreams.antigravity.decode import GeminiDecoder
+from gateway.upstreams.antigravity.errors import classify, moves_on, read_error
+from gateway.upstreams.antigravity.history import contents_of, parts_of, signature_of
+from gateway.upstreams.antigravity.items import ItemReader
+from gateway.upstreams.antigravity.names import ClientTools
+from gateway.upstreams.antigravity.pairing import RESPONSE_ROLE, with_responses_in_place
+from gateway.upstreams.antigravity.replay_prepare import prepared
+from gateway.upstreams.antigravity.replay_scope import replay_scope, request_session_id, takes_part
+from gateway.upstreams.antigravity.request import Shape, build_request, enveloped, with_user_first
+from gateway.upstreams.config import UpstreamConfig
+from gateway.upstreams.credentials import Credential
+from gateway.upstreams.faults import Fault
+from gateway.upstreams.http import HttpLimits, UpstreamRequest
+from gateway.wire.sse import SseEvent
+
+_STREAM_ONLY: Final = ("claude", "gemini-3-pro", "gemini-3.1-flash-image")
+"""Models that Code Assist answers well only in streams."""
+_REFUSAL: Final = (400, b"thought_signature")
+"""What replay is told of a refusal that was judged to be one."""
+
+
+class LaneParts(msgspec.Struct, frozen=True, kw_only=True):
+    """What all attempts on one upstream share."""
+
+    config: UpstreamConfig
+    credentials: Mapping[str, Credential]
+    clock: Clock
+    replay: AntigravityReplay | None
+    """None when nothing is remembered."""
+    isolation: Isolation
+
+    def shape(self, model: str, *, fresh: bool = False) -> Shape:
+        config = self.config
+        return Shape(
+            model=model,
+            executor=config.name,
+            envelope=config.envelope,
+            thinks=next((one.reasoning for one in config.models if one.id == model), True),
+            drop=config.drop,
+            signatures=not fresh,
+        )
+
+
+class AntigravityLane:
+    """See upstreams.attempt.Lane."""
+
+    def __init__(self, parts: LaneParts, call: Call, *, base_url: str, last: bool) -> None:
+        """last: no other address is asked when this one fails."""
+        turn = call.turn
+        native = turn.raw.dialect == "gemini"
+        self._parts = parts
+        self._call = call
+        self._turn = turn
+        self._base_url = base_url
+        self._last = last
+        self._stream = turn.stream or parts.config.stream_only or self._streams_only()
+        reader = ItemReader(
+            turn_id=turn.id, executor=parts.config.name, tools=ClientTools(turn.tools), native=native
+        )
+        self._decoder = GeminiDecoder(
+            model=turn.model,
+            created_at=turn.created_at_ms // 1000,
+            reader=reader,
+            input_tokens_estimate=None if native else input_tokens(turn),
+            native=native,
+            gather=native and self._stream and not turn.stream,
+            observe=self._observe,
+        )
+        self._replay: replaying.Attempt | None = None
+        self._judged: Fault | None = None
+        self._asked = False
+        self.gives_back = False
+
+    def _streams_only(self) -> bool:
+        if self._parts.config.envelope == "plain":
+            return False
+        return any(name in self._call.model.lower() for name in _STREAM_ONLY)
+
+    @property
+    def ended(self) -> bool:
+        return self._decoder.ended
+
+    def is_finished(self) -> bool:
+        """The answer is as good as over."""
+        return self._decoder.finished
+
+    @property
+    def fault(self) -> Fault | None:
+        fault = self._judged or self._decoder.fault
+        if fault is not None and not self._last and moves_on(fault):
+            return msgspec.structs.replace(fault, rest=None)
+        return fault
+
+    def goes_elsewhere(self, failure: AttemptFailed) -> bool:
+        """Whether another address may do better: nobody was reached, or there is no room here."""
+        if self._last or not self._asked or failure.again != "next":
+            return False
+        fault = self._judged or self._decoder.fault
+        return fault is None or moves_on(fault)
+
+    # -- the request --------------------------------------------------------------------------------------
+
+    async def request(self) -> UpstreamRequest:
+        config, call = self._parts.config, self._call
+        shape = self._parts.shape(call.model, fresh=call.fresh)
+        payload = await self._payload(shape)
+        self.gives_back = any(
+            signature_of(part) for content in contents_of(payload) for part in parts_of(content)
+        )
+        total_s = max(0.0, (call.deadline_ms - self._parts.clock.now_ms()) / 1000)
+        timeouts = config.timeouts
+        default: Literal["api_key", "bearer"] = "api_key" if config.envelope == "plain" else "bearer"
+        asked = UpstreamRequest(
+            upstream=config.name,
+            url=self._url(),
+            # The very same object when nothing was to be changed.
+            body=dumps(payload),
+            headers={
+                "Content-Type": "application/json",
+                "Accept": "text/event-stream" if self._stream else "application/json",
+                **self._parts.credentials[call.account].headers(default=default),
+            },
+            limits=HttpLimits(
+                connect_s=timeouts.connect_s,
+                # An answer that is not streamed begins when it is complete.
+                first_byte_s=timeouts.first_byte_s if self._stream else total_s,
+                idle_s=timeouts.idle_s,
+            ),
+            total_s=total_s,
+            proxy=config.proxy,
+        )
+        self._asked = True
+        return asked
+
+    def _url(self) -> str:
+        method = "streamGenerateContent?alt=sse" if self._stream else "generateContent"
+        if self._parts.config.envelope == "code_assist":
+            return f"{self._base_url}/v1internal:{method}"
+        model = quote(self._call.model.removeprefix("models/"), safe="/:@.-_")
+        return f"{self._base_url}/v1beta/models/{model}:{method}"
+
+    async def _payload(self, shape: Shape) -> JsonObject:
+        """Raises InvalidRequest, and StoreError where replay is strict."""
+        turn, parts = self._turn, self._parts
+        request = build_request(turn, shape)
+        scope = replay_scope(turn, turn.headers, shape.model, request, isolation=parts.isolation)
+        payload = self._enveloped(request, shape)
+        role = RESPONSE_ROLE if shape.envelope == "code_assist" else "user"
+        if not takes_part(shape.model):
+            return payload if turn.raw.dialect == "gemini" else with_responses_in_place(payload, role="user")
+        schemas = schemas_in(turn.raw.body) if turn.raw.dialect == "messages" else None
+        if parts.replay is None:
+            return prepared(payload, (), schemas, response_role=role).payload
+        self._replay = await replaying.begin(
+            parts.replay, scope, payload, schemas=schemas, response_role=role
+        )
+        return self._replay.payload
+
+    def _enveloped(self, request: JsonObject, shape: Shape) -> JsonObject:
+        turn, call = self._turn, self._call
+        begun = with_user_first(request, turn, shape)
+        if shape.envelope == "plain":
+            return begun
+        project = self._parts.credentials[call.account].project
+        if project is None:
+            raise UpstreamUnavailable(
+                f"Upstream {self._parts.config.name} has no project for credential {call.account}"
+            )
+        session_id = request_session_id(turn, turn.headers, request) or gemini_session_id(turn.id)
+        return enveloped(turn, shape, begun, project=project, session_id=session_id, attempt=call.attempt)
+
+    # -- the answer ---------------------------------------------------------------------------------------
+
+    def judge(self, status: int, body: bytes, retry_after_s: float | None) -> Fault:
+        self._judged = classify(read_error(body, status), retry_after_s=retry_after_s)
+        return self.fault or self._judged
+
+    def feed(self, event: SseEvent, seq: int) -> Frame:
+        return self._decoder.feed_data(event.data, seq)
+
+    def feed_whole(self, body: bytes) -> Frame:
+        return self._decoder.feed_whole(body)
+
+    def eof(self) -> Frame | None:
+        return self._decoder.eof()
+
+    # -- replay -------------------------------------------------------------------------------------------
+
+    def _observe(self, chunk: JsonObject) -> None:
+        if self._replay is not None:
+            self._replay.observe(chunk)
+
+    async def conclude(self, fault: Fault | None) -> None:
+        """Only an answer that ended well leaves something, and only a refused signature ends a chain."""
+        if self._replay is None:
+            return
+        if fault is not None:
+            if fault.signature:
+                await self._replay.refused(*_REFUSAL)
+        elif self._decoder.completed:
+            await self._replay.commit()
