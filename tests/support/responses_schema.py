@@ -370,6 +370,6 @@ class _Life:
             if "status" not in self._done[-1]:
                 del output[-1]["status"]
         assert output == self._done, "the response holds other items than its stream"
-        changing = ("status", "output", "usage", "error", "incomplete_details")
+        changing = ("status", "output", "usage", "error", "incomplete_details", "completed_at")
         for member in first.keys() - set(changing):
             assert last[member] == first[member], f"{member} changed"
