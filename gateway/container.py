@@ -19,9 +19,10 @@ from gateway.admin.commands import WorkerDesk
 from gateway.admin.routes import AdminPorts
 from gateway.app import build_app
 from gateway.catalog import Catalog, LingmaModels
+from gateway.container_upstreams import open_upstreams, routes_of
 from gateway.engine.admission import Admission
 from gateway.engine.drain import Drain
-from gateway.engine.routing import Router, Target, Upstream
+from gateway.engine.routing import Router
 from gateway.engine.run import Engine, EngineLimits
 from gateway.environ import seal_ring
 from gateway.jobs.client import JobClient, Retention
@@ -131,8 +132,11 @@ async def open_deps(
         cache = _session_cache(settings, stores, directory, clock)
         executor = _lingma(settings, jobs, directory, cache, clock)
         models = LingmaModels(directory)
-        upstreams: Sequence[Upstream] = ()
-        routes: Mapping[str, Sequence[Target]] = {}
+        configured = settings.upstreams.config()
+        upstreams = await stack.enter_async_context(
+            open_upstreams(configured, settings.replay, stores, clock, os.environ)
+        )
+        routes = routes_of(configured.routes)
         engine = Engine(
             router=Router(
                 executor,

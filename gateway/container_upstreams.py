@@ -1,0 +1,96 @@
+"""The part of the composition root about HTTP upstreams: from what is configured to what is routed."""
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+
+from gateway.engine.routing import Target
+from gateway.kernel.aio import background, supervise
+from gateway.kernel.clock import Clock
+from gateway.replay.antigravity import AntigravityReplay
+from gateway.replay.codex import CodexReplay
+from gateway.settings_upstreams import ReplaySettings
+from gateway.store.backends import Stores
+from gateway.store.kv_memory import MemoryKV
+from gateway.store.kv_modes import Availability, BestEffortKV, RequiredKV
+from gateway.turn.ports import Executor
+from gateway.upstreams.antigravity.executor import AntigravityExecutor
+from gateway.upstreams.codex.executor import CodexExecutor
+from gateway.upstreams.config import RouteConfig, UpstreamConfig, UpstreamsConfig
+from gateway.upstreams.cooldowns import Cooldowns
+from gateway.upstreams.http import UpstreamHttp
+from gateway.upstreams.pool import HttpUpstream, accounts_of, credentials_of
+
+
+@contextlib.asynccontextmanager
+async def open_upstreams(
+    config: UpstreamsConfig,
+    replay: ReplaySettings,
+    stores: Stores,
+    clock: Clock,
+    environ: Mapping[str, str],
+) -> AsyncIterator[Sequence[HttpUpstream]]:
+    """Every configured upstream, connections pooled and cooldowns shared. Without any, nothing runs."""
+    if not config.upstreams:
+        yield ()
+        return
+    modes = Availability(MemoryKV(clock), None if stores.redis is None else stores.kv)
+    required = RequiredKV(modes)
+    cooldowns = Cooldowns(BestEffortKV(required), stores.keys, clock, accounts_of(config.upstreams))
+    async with contextlib.AsyncExitStack() as stack:
+        upstreams = []
+        for one in config.upstreams:
+            ca_file = None if one.ca_file is None else str(one.ca_file)
+            http = await stack.enter_async_context(UpstreamHttp(ca_file=ca_file).running())
+            executor = _executor(one, replay, required, http, cooldowns, clock, environ)
+            upstreams.append(HttpUpstream(one, executor, cooldowns))
+        await stack.enter_async_context(background(supervise("upstreams.cooldowns", cooldowns.run)))
+        yield upstreams
+
+
+def _executor(
+    config: UpstreamConfig,
+    replay: ReplaySettings,
+    kv: RequiredKV,
+    http: UpstreamHttp,
+    cooldowns: Cooldowns,
+    clock: Clock,
+    environ: Mapping[str, str],
+) -> Executor:
+    credentials = credentials_of(config, environ)
+    if config.kind == "codex":
+        return CodexExecutor(
+            config,
+            http,
+            credentials,
+            cooldowns,
+            CodexReplay(kv, strict=replay.strict) if replay.enabled else None,
+            clock,
+            isolation=replay.isolation,
+            all_clients=replay.clients == "all",
+        )
+    return AntigravityExecutor(
+        config,
+        http,
+        credentials,
+        cooldowns,
+        AntigravityReplay(kv, strict=replay.strict) if replay.enabled else None,
+        clock,
+        isolation=replay.isolation,
+    )
+
+
+def routes_of(routes: Sequence[RouteConfig]) -> dict[str, list[Target]]:
+    """By public model name."""
+    return {
+        model: [
+            Target(
+                upstream=candidate.upstream,
+                model=candidate.model or model,
+                rank=candidate.rank,
+                weight=candidate.weight,
+            )
+            for candidate in route.candidates
+        ]
+        for route in routes
+        for model in route.models
+    }
