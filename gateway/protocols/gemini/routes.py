@@ -91,18 +91,25 @@ def gemini_routes(edge: Edge, catalog: ModelCatalog) -> Sequence[Route]:
     call = ModelMethods(edge)
     models = Methods(GEMINI, GET=Models(edge, catalog, GEMINI))
     routes: list[Route] = [
-        Route("/v1/models/{model:path}:{method}", call, methods=["POST"]),
-        _GooglesRoute("/v1/{model:path}:{method}", call, methods=["POST"]),
+        _PostRoute("/v1/models/{model:path}:{method}", call),
+        _GooglesPostRoute("/v1/{model:path}:{method}", call),
         _GooglesRoute("/v1/models", models),
         _GooglesRoute("/v1/models/{model:path}", models),
     ]
     for version in ("/v1beta", "/v1beta1"):
         routes += [
-            Route(f"{version}/{{model:path}}:{{method}}", call, methods=["POST"]),
+            _PostRoute(f"{version}/{{model:path}}:{{method}}", call),
             Route(f"{version}/models", models),
             Route(f"{version}/models/{{model:path}}", models),
         ]
     return routes
+
+
+class _PostRoute(Route):
+    """A path that means nothing for other methods: another route may take those, or refuse them."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        return super().matches(scope) if scope.get("method") == "POST" else (Match.NONE, {})
 
 
 class _GooglesRoute(Route):
@@ -112,6 +119,10 @@ class _GooglesRoute(Route):
         if any(name in _GOOGLES_HEADERS for name, _ in scope.get("headers", ())):
             return super().matches(scope)
         return Match.NONE, {}
+
+
+class _GooglesPostRoute(_GooglesRoute, _PostRoute):
+    pass
 
 
 class ModelMethods:

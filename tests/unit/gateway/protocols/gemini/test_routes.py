@@ -130,6 +130,20 @@ async def test_methods_that_are_not_there_are_told_in_googles_envelope(
     )
 
 
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [
+        ("/v1/files/x:y", 404, "unknown_url"),
+        ("/v1/models/m:generateContent", 405, "UNIMPLEMENTED"),
+        ("/v1beta/files/x:y", 404, "NOT_FOUND"),
+    ],
+)
+async def test_a_colon_makes_no_page_of_ours(path: str, status: int, code: str) -> None:
+    reply = await call(build_app(FakeDeps()), "PATCH", path, headers={"x-goog-api-key": "any"})
+    assert (reply.status, reply.headers["content-type"]) == (status, "application/json")
+    assert code in (reply.json["error"]["code"], reply.json["error"].get("status"))
+
+
 async def test_googles_clients_find_every_model_at_v1_too() -> None:
     for name in ("tunedModels/mine", "publishers/google/models/x"):
         path = f"/v1/{name}:generateContent"
