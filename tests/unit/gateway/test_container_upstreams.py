@@ -13,8 +13,16 @@ from gateway.upstreams.config import UpstreamsConfig, read_upstreams_file
 
 FILE = """
 upstreams:
-  - {name: openai, kind: codex, base_url: "http://127.0.0.1:1", credentials: [{id: a, api_key_env: KEY}], models: [gpt]}
-  - {name: gem, kind: antigravity, base_url: "http://127.0.0.1:1", credentials: [{id: a, api_key: k}], models: [gemini]}
+  - name: openai
+    kind: codex
+    base_url: http://127.0.0.1:1
+    credentials: [{id: a, api_key_env: KEY}]
+    models: [gpt]
+  - name: gem
+    kind: antigravity
+    base_url: http://127.0.0.1:1
+    credentials: [{id: a, api_key: k}]
+    models: [gemini]
 routes:
   - models: [best, other]
     candidates: [{upstream: openai, weight: 2}, {upstream: gem, model: gemini, rank: 1}]
