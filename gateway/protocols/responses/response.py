@@ -140,10 +140,14 @@ def _metadata_echo(body: JsonObject) -> JsonObject:
     return {key: as_text(value) for key, value in metadata.items()}
 
 
+_SUMMARIES = ("auto", "concise", "detailed")
+"""What the schema knows; clients also say that they want none."""
+
+
 def _reasoning_echo(body: JsonObject) -> JsonObject:
     wanted = cast(JsonObject, body.get("reasoning") or {})
     summary = wanted.get("summary") or wanted.get("generate_summary")
-    return {"effort": wanted.get("effort"), "summary": summary}
+    return {"effort": wanted.get("effort"), "summary": summary if summary in _SUMMARIES else None}
 
 
 def _text_echo(body: JsonObject) -> JsonObject:

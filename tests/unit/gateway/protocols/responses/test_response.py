@@ -101,6 +101,13 @@ def test_metadata_are_texts() -> None:
     assert begun(metadata={"a": 1, "b": {"c": True}})["metadata"] == {"a": "1", "b": '{"c": true}'}
 
 
+@pytest.mark.parametrize("asked", ["none", "alien", None])
+def test_a_summary_that_the_schema_does_not_know_is_none(asked: str | None) -> None:
+    response = begun(reasoning={"summary": asked})
+    validate_response(response)
+    assert response["reasoning"] == {"effort": None, "summary": None}
+
+
 def test_tools_are_echoed_flat_and_whole() -> None:
     custom = {"type": "custom", "name": "sh"}
     search = {"type": "web_search", "search_context_size": "low"}
