@@ -3,15 +3,19 @@
 Order of a stream: `response.created`, `response.in_progress`, the events of one item after the other,
 `response.completed` (or `.incomplete`, `.failed`), `[DONE]`, which comes after a failure too. Every event is
 named and numbered from 0. A turn that was cancelled ends as a failure: streams have no other word for it.
+
+The events of an upstream that speaks Responses itself go out as they came (lane.py), until something has to
+be said that it never said: that is encoded from events, with the numbers that follow.
 """
 
 from collections.abc import Sequence
-from typing import Literal, assert_never
+from typing import Literal, assert_never, cast
 
 from gateway.kernel.errors import ErrorKind
 from gateway.kernel.json import JsonError, loads
 from gateway.protocols.answers import cancelled_error
 from gateway.protocols.responses.events import EventWriter
+from gateway.protocols.responses.lane import RawLane
 from gateway.protocols.responses.open_calls import OpenCall, OpenOpaque
 from gateway.protocols.responses.open_items import OpenItem, OpenMessage, OpenReasoning, Output
 from gateway.protocols.responses.response import (
@@ -21,6 +25,7 @@ from gateway.protocols.responses.response import (
     error_out,
     is_codex,
     last_incomplete,
+    response_id,
     response_out,
 )
 from gateway.turn.events import (
@@ -47,6 +52,7 @@ from gateway.turn.items import ToolCall
 from gateway.turn.losses import Loss
 from gateway.turn.request import Turn
 from gateway.turn.usage import Usage, merge
+from gateway.wire.responses import ItemOut, ResponseOut
 from gateway.wire.sse import CONTENT_TYPE
 
 OnEof = Literal["failed", "incomplete", "completed"]
@@ -73,7 +79,9 @@ class ResponsesEncoder:
         self._on_eof = on_eof
         self._codex = is_codex(turn)
         self._response = response_out(turn)
+        self._starting_after = starting_after
         self._writer = EventWriter(starting_after)
+        self._lane = RawLane(model=turn.model, response_id=response_id(turn), codex=self._codex)
         self._out = Output(turn, self._writer)
         self._started = False
         self._open: OpenItem | None = None
@@ -82,6 +90,12 @@ class ResponsesEncoder:
     def encode(self, burst: Sequence[Frame]) -> bytes:
         for frame in burst:
             events = frame.events
+            if frame.dialect == "responses" and self._passes(frame):
+                self._pass_on(frame)
+                continue
+            if self._lane.begun:
+                self._end_of_lane(events)
+                continue
             for at, event in enumerate(events):
                 if type(event) is TextDelta:
                     # The hot path: nearly every event of nearly every stream.
@@ -93,7 +107,11 @@ class ResponsesEncoder:
 
     def keepalive(self) -> bytes:
         """Clients want to hear of the response before anything else."""
-        self._start()
+        if self._lane.begun:
+            self._writer.go_on_behind(self._lane.last_number)
+        else:
+            self._start()
+            self._lane.begun_by_gateway()
         self._writer.keepalive()
         return self._writer.take()
 
@@ -137,6 +155,38 @@ class ResponsesEncoder:
                 self._end(self._failure(cancelled_error(event.reason)))
             case _:
                 assert_never(event)
+
+    # -- the upstream's own events ------------------------------------------------------------------------
+
+    def _passes(self, frame: Frame) -> bool:
+        """Failures do not, for they speak of the operator's account, nor does what Codex misunderstands."""
+        if frame.raw is None or frame.whole:
+            return False
+        match frame.events[-1] if frame.events else None:
+            case TurnFailed() | TurnCancelled():
+                return False
+            case TurnCompleted(finish=finish):
+                return not (self._codex and finish == "content_filter")
+            case _:
+                return True
+
+    def _pass_on(self, frame: Frame) -> None:
+        assert frame.raw is not None
+        self._writer.passed(self._lane.passed(frame.raw, starting_after=self._starting_after))
+        if frame.is_terminal:
+            self._writer.done()
+
+    def _end_of_lane(self, events: Sequence[TurnEvent]) -> None:
+        """Say what the upstream did not: an item that it has left open stays open."""
+        end = events[-1] if events else None
+        if not isinstance(end, TurnCompleted | TurnFailed | TurnCancelled):
+            return
+        self._writer.go_on_behind(self._lane.last_number)
+        self._started = True
+        self._response = cast(ResponseOut, {**self._response, **self._lane.response()})
+        self._out.items = cast(list[ItemOut], self._lane.output())
+        self._open = None
+        self._say(end, None)
 
     # -- the response -------------------------------------------------------------------------------------
 

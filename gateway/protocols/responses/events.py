@@ -32,6 +32,14 @@ class EventWriter:
             data = dumps({"type": type_, "sequence_number": number, **fields})
             self._out.append(b"event: %b\ndata: %b\n\n" % (name, data))
 
+    def passed(self, data: bytes) -> None:
+        """An event as an upstream wrote it, its own number in it."""
+        self._out.append(data)
+
+    def go_on_behind(self, number: int) -> None:
+        """What is written next has the number after that one."""
+        self._next = number + 1
+
     def prepared(self, head: bytes, middle: bytes, value: bytes, tail: bytes) -> None:
         """An event whose bytes are known but for its number and one value."""
         number = self._next

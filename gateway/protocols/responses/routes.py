@@ -19,6 +19,7 @@ from gateway.protocols.endpoint import Edge, Methods, TurnEndpoint
 from gateway.protocols.http import Exchange
 from gateway.protocols.openai.errors import error_answer
 from gateway.protocols.responses.encode import OnEof, ResponsesEncoder
+from gateway.protocols.responses.lane import whole_response
 from gateway.protocols.responses.parse import parse_responses
 from gateway.protocols.responses.response import build_response, is_codex
 from gateway.turn.events import ErrorInfo, TurnFailed
@@ -43,6 +44,8 @@ class Responses:
         return ResponsesEncoder(turn, on_eof=self._on_eof, losses=losses)
 
     def result(self, turn: Turn, result: TurnResult, raw: bytes | None = None) -> bytes:
+        if raw is not None and not (is_codex(turn) and result.finish == "content_filter"):
+            return whole_response(raw, model=turn.model, codex=is_codex(turn))
         return dumps(build_response(turn, result))
 
     def error(self, error: ErrorInfo, *, status: int | None = None) -> Answer:

@@ -18,7 +18,9 @@ from gateway.kernel.errors import ErrorKind, QueueTimeout, UpstreamUnavailable
 from gateway.kernel.json import dumps
 from gateway.protocols.http import EdgeLimits
 from gateway.turn.events import ErrorInfo, ItemStarted, TextDelta, TurnCompleted, TurnFailed
+from gateway.turn.frame import Burst, Frame
 from gateway.turn.items import ToolCall
+from gateway.turn.request import Turn
 from gateway.turn.usage import Usage
 from tests.support.edge import (
     STARTED,
@@ -132,6 +134,16 @@ async def test_a_stream_and_a_whole_answer_say_the_same() -> None:
     response = validate_stream(streamed.body).response
     assert response["usage"] == whole.json["usage"]
     assert response["output"][0]["content"] == whole.json["output"][0]["content"]
+
+
+async def test_an_upstreams_own_response_is_the_answer_but_for_the_models_name() -> None:
+    raw = b'{ "id":"resp_up", "model":"gpt-2026", "status":"completed", "odd": 1.0, "output":[] }'
+
+    async def script(_: Turn) -> AsyncIterator[Burst]:
+        yield [Frame((STARTED, TurnCompleted("stop")), raw, "responses", 1, whole=True)]
+
+    reply = await ask(FakeDeps(FakeEngine(script)))
+    assert reply.body == raw.replace(b"gpt-2026", b"m")
 
 
 async def test_cv_12_no_answer_names_another_model() -> None:

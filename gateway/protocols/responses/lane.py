@@ -1,0 +1,172 @@
+"""The events of an upstream that speaks Responses itself, on their way to a client that does. Pure.
+
+They go out byte for byte, but for these edits, made only where they apply:
+
+- `response.model` is the name that the client asked for
+- an `output` that ends empty is filled with the items that were done
+- an answer that was cut for its length is told to Codex as completed, which gives up on it otherwise
+- where the gateway had to begin the stream itself, before the upstream had said anything, the upstream's own
+  beginning is left out and its response carries the id that the client knows
+
+What an upstream never said (a failure, a cancellation) is encoded from events by encode.py, which asks here
+for the response as the client knows it.
+"""
+
+from typing import Final
+
+import msgspec
+
+from gateway.kernel.json import JsonObject, dumps, loads
+from gateway.wire.edits import edit_members, with_data
+from gateway.wire.sse import parse_block
+
+_BEGINNINGS: Final = frozenset({"response.created", "response.in_progress", "response.queued"})
+_ENDS: Final = frozenset({"response.completed", "response.done", "response.incomplete"})
+
+
+class _Event(msgspec.Struct):
+    type: str = ""
+    output_index: int = -1
+    item: msgspec.Raw = msgspec.Raw()
+    response: msgspec.Raw = msgspec.Raw()
+
+
+class _Numbered(msgspec.Struct):
+    sequence_number: int | None = None
+
+
+_decode_event = msgspec.json.Decoder(_Event).decode
+_decode_number = msgspec.json.Decoder(_Numbered).decode
+
+
+class RawLane:
+    """One stream. `passed` takes its events in order."""
+
+    def __init__(self, *, model: str, response_id: str, codex: bool) -> None:
+        """`response_id`: the gateway's own, for a stream that it has to begin."""
+        self._model = model
+        self._response_id = response_id
+        self._codex = codex
+        self._own_beginning = False
+        self._last = b""
+        self._count = 0
+        self._response: bytes | None = None
+        self._indexed: dict[int, bytes] = {}
+        self._others: list[bytes] = []
+
+    @property
+    def begun(self) -> bool:
+        """An event of the upstream has passed."""
+        return bool(self._last)
+
+    @property
+    def last_number(self) -> int:
+        """Of the event that passed last."""
+        number = _number(self._last)
+        return self._count - 1 if number is None else number
+
+    def begun_by_gateway(self) -> None:
+        """The client was told of the response before its upstream said anything."""
+        self._own_beginning = True
+
+    def passed(self, raw: bytes, *, starting_after: int = -1) -> bytes:
+        """What the client gets for one event of the upstream's; nothing for one that it has."""
+        self._last = raw
+        self._count += 1
+        # The hot path: texts hold neither, for their quotes are escaped.
+        looked_at = b'"response"' in raw or b'"response.output_item.done"' in raw
+        out = self._looked_at(raw) if looked_at else raw
+        return b"" if starting_after >= 0 and self.last_number <= starting_after else out
+
+    def _looked_at(self, raw: bytes) -> bytes:
+        data = parse_block(raw).data
+        try:
+            event = _decode_event(data or b"")
+        except msgspec.DecodeError:
+            return raw
+        if event.type == "response.output_item.done":
+            self._done(event.output_index, bytes(event.item))
+            return raw
+        response = bytes(event.response)
+        if not response or data is None:
+            return raw
+        if event.type in _BEGINNINGS and self._own_beginning:
+            return b""
+        changed = edit_members(response, {"model": dumps(self._model)})
+        kind = event.type
+        if kind in _ENDS:
+            changed = self._ended(changed)
+            if self._codex and kind == "response.incomplete":
+                kind, changed = "response.completed", as_completed(changed)
+        else:
+            self._response = changed
+        renamed = None if kind == event.type else kind
+        members = {"type": dumps(kind), "response": changed}
+        return with_data(raw, data, edit_members(data, members), event=renamed)
+
+    def _done(self, index: int, item: bytes) -> None:
+        if index < 0:
+            self._others.append(item)
+        else:
+            self._indexed[index] = item
+
+    def _ended(self, response: bytes) -> bytes:
+        edits: dict[str, bytes] = {}
+        if self._own_beginning:
+            edits["id"] = dumps(self._response_id)
+        if self._items and _is_empty(response):
+            edits["output"] = b"[" + b",".join(self._items) + b"]"
+        return edit_members(response, edits)
+
+    @property
+    def _items(self) -> list[bytes]:
+        return [*(self._indexed[index] for index in sorted(self._indexed)), *self._others]
+
+    # -- for what the upstream never said -----------------------------------------------------------------
+
+    def response(self) -> JsonObject:
+        """As the upstream has begun it; empty when it has not, or when the client knows another beginning."""
+        if self._response is None or self._own_beginning:
+            return {}
+        value = loads(self._response)
+        return value if isinstance(value, dict) else {}
+
+    def output(self) -> list[JsonObject]:
+        """The items that were done."""
+        items = [loads(item) for item in self._items]
+        return [item for item in items if isinstance(item, dict)]
+
+
+def whole_response(raw: bytes, *, model: str, codex: bool) -> bytes:
+    """A response that was not streamed, with the same edits."""
+    response = edit_members(raw, {"model": dumps(model)})
+    incomplete = codex and b'"incomplete"' in response and _status(response) == "incomplete"
+    return as_completed(response) if incomplete else response
+
+
+def as_completed(response: bytes) -> bytes:
+    return edit_members(response, {"status": b'"completed"', "incomplete_details": b"null"})
+
+
+class _Output(msgspec.Struct):
+    status: str | None = None
+    output: list[msgspec.Raw] | None = None
+
+
+_decode_output = msgspec.json.Decoder(_Output).decode
+
+
+def _is_empty(response: bytes) -> bool:
+    return not _decode_output(response).output
+
+
+def _status(response: bytes) -> str | None:
+    return _decode_output(response).status
+
+
+def _number(raw: bytes) -> int | None:
+    data = parse_block(raw).data
+    try:
+        return _decode_number(data or b"").sequence_number
+    except msgspec.DecodeError:
+        return None
