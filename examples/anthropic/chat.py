@@ -3,6 +3,11 @@
 GATEWAY_URL (http://127.0.0.1:8317), GATEWAY_KEY (any) and GATEWAY_MODEL (org_auto) from the environment.
 """
 
+# prints: tokens to read:
+# prints: Hello from the gateway
+# prints: 1 2 3 4 5
+# prints: end_turn
+
 import os
 
 from anthropic import Anthropic
