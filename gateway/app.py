@@ -23,6 +23,7 @@ from gateway.protocols.http import EdgeLimits, Engine
 from gateway.protocols.messages.routes import MESSAGES, messages_routes
 from gateway.protocols.middleware import HideQueryKey, RequestContext
 from gateway.protocols.models import ModelCatalog, model_routes
+from gateway.protocols.responses.compact import compact_routes
 from gateway.protocols.responses.encode import OnEof
 from gateway.protocols.responses.routes import responses_routes
 from gateway.protocols.root import root_routes
@@ -75,6 +76,7 @@ def build_app(deps: Deps) -> ASGIApp:
         *root_routes(CHAT),
         *chat_routes(edge),
         *responses_routes(edge, on_eof=deps.responses_on_eof),
+        *compact_routes(edge),
         *messages_routes(edge),
         *gemini_routes(edge, deps.catalog),
         *model_routes(edge, deps.catalog, openai=CHAT, anthropic=MESSAGES),

@@ -9,7 +9,12 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from gateway.kernel.errors import ModelNotFound, UpstreamUnavailable
+from gateway.kernel.errors import (
+    COMPACTION_UNSUPPORTED,
+    InvalidRequest,
+    ModelNotFound,
+    UpstreamUnavailable,
+)
 from gateway.kernel.spread import score
 from gateway.turn.losses import Loss
 from gateway.turn.ports import Executor
@@ -159,7 +164,13 @@ class Router:
         self._affinity = affinity
 
     def route(self, turn: Turn) -> Route:
-        """Ordered candidates. Raises ModelNotFound only when the fallback is strict."""
+        """Ordered candidates that can do what the turn asks for.
+
+        Raises ModelNotFound when the fallback is strict, InvalidRequest when none of them can.
+        """
+        return _able(turn, self._route(turn))
+
+    def _route(self, turn: Turn) -> Route:
         for name in (turn.model, self._alias(turn.model)):
             if name is not None and (targets := self._targets(name)):
                 return Route(self._candidates(turn, targets))
@@ -223,6 +234,24 @@ class Router:
     def _lingma_key(self, name: str) -> str:
         models = self._source.models()
         return resolve(name, models, aliases=self._aliases, default=self._default).key
+
+
+def _able(turn: Turn, route: Route) -> Route:
+    """Without the candidates that cannot compact, where that is asked for."""
+    if turn.operation == "respond" and turn.compacts_at is None:
+        return route
+    able = tuple(one for one in route.candidates if one.executor.capabilities.compaction)
+    if able:
+        return Route(able, route.losses)
+    if turn.operation == "compact":
+        raise InvalidRequest(
+            "No upstream of this model can compact conversations", param="model", code=COMPACTION_UNSUPPORTED
+        )
+    raise InvalidRequest(
+        "This gateway cannot compact conversations; please start a new one",
+        param=turn.compacts_at,
+        code="unsupported_value",
+    )
 
 
 def _in_order(targets: Sequence[Target], affinity: str) -> list[Target]:

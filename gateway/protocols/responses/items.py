@@ -9,6 +9,7 @@ What becomes of each type:
 - reasoning                                reasoning; its encrypted content is the signature
 - additional_tools, tools of a search      offered like those of the request
 - compaction                               a note in its place: nothing here can read what others sealed
+- a wish to compact, as the last item      no item: routing finds an upstream that can
 - item_reference                           nothing when the item is in the same input, else refused
 - anything else                            its text as a user's message; without text it is kept as it is
 """
@@ -84,6 +85,8 @@ class InputRead(NamedTuple):
     tools: list[ToolSpec]
     """Offered among the items."""
     losses: list[Loss]
+    compacts_at: str | None = None
+    """Where the last item asks that everything before it be compacted."""
 
 
 def read_input(given: str | Object | Sequence[str | Object]) -> InputRead:
@@ -130,13 +133,8 @@ class _Reader:
             if isinstance(item, str):
                 items.append(_user(item))
                 continue
-            last = index == len(self._given) - 1
-            if last and _is_trigger(item):
-                raise InvalidRequest(
-                    "This gateway cannot compact conversations; please start a new one",
-                    param=path,
-                    code="unsupported_value",
-                )
+            if index == len(self._given) - 1 and _is_trigger(item):
+                return InputRead(tuple(items), self._tools, self._losses, compacts_at=path)
             items += self._readers.get(_type(item), self._unknown)(item, path)
         return InputRead(tuple(items), self._tools, self._losses)
 

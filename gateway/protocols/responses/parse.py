@@ -7,7 +7,7 @@ thread in as many places: whichever of them arrives gives the same affinity.
 """
 
 from gateway.kernel.errors import InvalidRequest
-from gateway.kernel.json import JsonError, loads
+from gateway.kernel.json import JsonError, JsonObject, loads
 from gateway.protocols.bodies import TurnContext, check, load_object, missing
 from gateway.protocols.responses.items import read_input
 from gateway.protocols.responses.response import CODEX
@@ -28,7 +28,11 @@ _METADATA_HEADER = "x-codex-turn-metadata"
 
 def parse_responses(body: bytes, context: TurnContext) -> Turn:
     """Raises InvalidRequest naming the field at fault."""
-    raw = load_object(body)
+    return turn_of(load_object(body), context)
+
+
+def turn_of(raw: JsonObject, context: TurnContext) -> Turn:
+    """Raises InvalidRequest."""
     request = check(ResponsesRequest, raw)
     if not request.model.strip():
         raise InvalidRequest("'model' must not be empty", param="model")
@@ -58,6 +62,7 @@ def parse_responses(body: bytes, context: TurnContext) -> Turn:
         reasoning=read_reasoning(request),
         output_format=read_output_format(request),
         user=_affinity(request, context, fields["client"]),
+        compacts_at=given.compacts_at,
         losses=(*losses, *request_losses(request)),
     )
 

@@ -14,8 +14,9 @@ from gateway.engine.routing import (
     fold_name,
     resolve,
 )
-from gateway.kernel.errors import ModelNotFound, UpstreamUnavailable
+from gateway.kernel.errors import COMPACTION_UNSUPPORTED, InvalidRequest, ModelNotFound, UpstreamUnavailable
 from gateway.kernel.ids import TurnId
+from gateway.turn.ports import Capabilities
 from gateway.turn.request import RawRequest, Turn
 
 MODELS = [
@@ -81,18 +82,24 @@ def test_display_names_are_compared_without_case_and_joiners() -> None:
 
 
 class Named:
-    """An executor of which only the name counts."""
+    """An executor of which only the name and the skills count."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, compaction: bool = False) -> None:
         self.name = name
+        self.capabilities = Capabilities(compaction=compaction)
 
 
 class Pool:
     def __init__(
-        self, name: str, *models: str, accounts: Sequence[str] = ("a", "b"), rest_s: float = 0
+        self,
+        name: str,
+        *models: str,
+        accounts: Sequence[str] = ("a", "b"),
+        rest_s: float = 0,
+        compaction: bool = False,
     ) -> None:
         self.name = name
-        self.executor: Any = Named(name)
+        self.executor: Any = Named(name, compaction=compaction)
         self._models = [KnownModel(key=model) for model in models]
         self._accounts = accounts
         self._rest_s = rest_s
@@ -120,12 +127,14 @@ def routed(
     *pools: Pool,
     routes: Mapping[str, Sequence[Target]] | None = None,
     turn: str = "t",
+    asks: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> Route:
     options: dict[str, Any] = {"aliases": {}, "default_model": "org_auto", "fallback": "default"} | more
     router = Router(LINGMA, Lingma(), own_names=frozenset(), upstreams=pools, routes=routes, **options)
+    raw = RawRequest("chat", {})
     return router.route(
-        Turn(id=TurnId(turn), tenant="-", created_at_ms=0, model=model, items=(), raw=RawRequest("chat", {}))
+        Turn(id=TurnId(turn), tenant="-", created_at_ms=0, model=model, items=(), raw=raw, **(asks or {}))
     )
 
 
@@ -193,3 +202,19 @@ def test_lingma_serves_the_rest_and_strictness_refuses_it() -> None:
     assert told(routed("unheard-of", pool)) == ["lingma/org_auto/"]
     with pytest.raises(ModelNotFound):
         routed("unheard-of", pool, fallback="strict")
+
+
+@pytest.mark.parametrize("asks", [{"operation": "compact"}, {"compacts_at": "input.3"}])
+def test_only_who_can_compact_is_asked_to(asks: dict[str, Any]) -> None:
+    plain, able = Pool("one", "gpt", accounts=["x"]), Pool("two", "gpt", accounts=["y"], compaction=True)
+    assert len(told(routed("gpt", plain, able))) == 2
+    assert told(routed("gpt", plain, able, asks=asks)) == ["two/gpt/y"]
+
+
+def test_a_wish_to_compact_that_nobody_can_meet_is_refused() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        routed("gpt", Pool("one", "gpt"), asks={"compacts_at": "input.3"})
+    assert (caught.value.param, caught.value.code) == ("input.3", "unsupported_value")
+    with pytest.raises(InvalidRequest) as caught:
+        routed("kmodel", asks={"operation": "compact"})
+    assert (caught.value.param, caught.value.code) == ("model", COMPACTION_UNSUPPORTED)

@@ -315,13 +315,11 @@ def test_cv_54_cv_55_cv_58_a_foreign_compaction_is_replaced_in_its_place(kind: s
         {"type": "context_compaction", "id": "x"},
     ],
 )
-def test_a_wish_to_compact_is_refused_by_its_place(trigger: Any) -> None:
-    with pytest.raises(InvalidRequest) as caught:
-        read(HI, trigger)
-    assert caught.value.param == "input.1"
-    with pytest.raises(InvalidRequest) as caught:
-        read_input(trigger)
-    assert caught.value.param == "input"
+def test_a_wish_to_compact_is_told_by_its_place_and_is_no_item(trigger: Any) -> None:
+    found = read(HI, trigger)
+    assert (found.compacts_at, found.items, found.losses) == ("input.1", (user("hi"),), [])
+    assert read_input(trigger).compacts_at == "input"
+    assert read(trigger, HI).compacts_at is None
 
 
 def test_a_trigger_that_is_not_the_last_item_asks_for_nothing() -> None:

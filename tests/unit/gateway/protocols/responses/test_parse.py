@@ -102,6 +102,12 @@ def test_any_mention_of_tools_is_noticed(fields: dict[str, Any], mentioned: bool
     assert parsed(**fields).tools_mentioned is mentioned
 
 
+def test_a_wish_to_compact_is_noted_with_its_place() -> None:
+    asked = parsed(["hi", {"type": "compaction_trigger"}])
+    assert (asked.compacts_at, asked.operation, len(asked.items)) == ("input.1", "respond", 1)
+    assert parsed("hi").compacts_at is None
+
+
 # -- what cannot be kept ----------------------------------------------------------------------------------
 
 
@@ -115,7 +121,7 @@ def test_any_mention_of_tools_is_noticed(fields: dict[str, Any], mentioned: bool
         ({"prompt": {"id": "pmpt_1"}}, "prompt", "unsupported_parameter"),
         ({"given": None}, "input", "missing_required_parameter"),
         ({"given": []}, "input", None),
-        ({"given": {"type": "compaction_trigger"}}, "input", "unsupported_value"),
+        ({"given": {"type": "compaction_trigger"}}, "input", None),
         ({"model": " "}, "model", None),
         ({"model": 5}, "model", "invalid_type"),
         ({"temperature": "hot"}, "temperature", "invalid_type"),
