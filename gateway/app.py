@@ -32,6 +32,7 @@ from gateway.turn.events import ErrorInfo
 ENVELOPES: tuple[tuple[str, ClientProtocol], ...] = (
     ("/v1/messages", MESSAGES),
     ("/v1beta", GEMINI),
+    ("/v1alpha", GEMINI),
     ("/", CHAT),
 )
 """Whose errors a path speaks: the first prefix that fits. OpenAI's are the last resort."""

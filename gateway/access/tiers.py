@@ -17,6 +17,10 @@ KEY_OR_BEARER = (b"x-api-key", b"authorization")
 
 GOOGLE_KEY = (b"x-goog-api-key", b"authorization")
 """Where Google's clients put theirs; a key in the query is moved here before anybody sees the address."""
+NO_KEY = (
+    "No API key was provided: send it as 'Authorization: Bearer <key>', or where the clients of Anthropic "
+    "(x-api-key) and Google (x-goog-api-key) put it"
+)
 CREDENTIALS = frozenset(
     {b"authorization", b"proxy-authorization", b"cookie", b"x-api-key", b"x-goog-api-key"}
 )
@@ -60,7 +64,7 @@ class Tiers:
                 return principal
         if presented:
             raise Unauthenticated("Incorrect API key provided")
-        raise Unauthenticated("No API key was provided")
+        raise Unauthenticated(NO_KEY)
 
     def admin(self, presented: Sequence[bytes]) -> None:
         """Raises Unauthenticated, or Disabled when nothing is configured."""

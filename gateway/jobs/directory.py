@@ -73,6 +73,8 @@ class Directory:
         self._keys = keys
         self._clock = clock
         self._workers: list[WorkerRecord] = []
+        self._unreadable: set[str] = set()
+        """Workers whose record nobody here can read; each is told once."""
         self._reserving: Counter[bytes] = Counter()
         """Reservations of this replica that the store has not answered yet, by slots."""
         self.on_change: list[Callable[[], None]] = []
@@ -91,12 +93,25 @@ class Directory:
         """Read all records. Raises StoreError."""
         names = await self._leases.holders(self._keys.workers)
         values = await self._kv.kv_mget(*(self._keys.worker(name) for name in names)) if names else []
-        records = [decode_record(value) for value in values if value is not None]
+        records = [
+            self._read(name, value) for name, value in zip(names, values, strict=True) if value is not None
+        ]
         before = self._ready_names()
         self._workers = sorted((r for r in records if r is not None), key=lambda r: r.worker)
         if self._ready_names() != before:
             for callback in self.on_change:
                 callback()
+
+    def _read(self, name: str, value: bytes) -> WorkerRecord | None:
+        """None for a record of another version, or one that is sealed where no ring is configured."""
+        record = decode_record(value)
+        if record is None and name not in self._unreadable:
+            self._unreadable.add(name)
+            remedy = "run the same version everywhere, and give all processes the same STATE_KEYS"
+            log.warning("directory.record_unreadable", extra={"worker": name, "remedy": remedy})
+        elif record is not None:
+            self._unreadable.discard(name)
+        return record
 
     def _ready_names(self) -> list[str]:
         return [candidate.full_name for candidate in self.candidates()]

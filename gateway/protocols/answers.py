@@ -92,6 +92,15 @@ def failure_of(result: TurnResult) -> ErrorInfo | None:
     return None
 
 
+def retry_headers(error: ErrorInfo) -> Headers:
+    """Whether and when to come again, for SDKs of OpenAI and Anthropic and what is built on them.
+
+    Without `x-should-retry: false` Claude Code repeats a request with a wrong key for minutes.
+    """
+    wait = retry_after(error)
+    return wait if error.retryable or wait else ((b"x-should-retry", b"false"),)
+
+
 def retry_after(error: ErrorInfo) -> Headers:
     """The Retry-After header in whole seconds, when a time is known."""
     if error.retry_after_s is None or not math.isfinite(error.retry_after_s):

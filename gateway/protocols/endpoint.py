@@ -5,6 +5,7 @@ need more (loading a stored response, a WebSocket) use the same steps in their o
 """
 
 import logging
+import re
 from collections.abc import Callable, Sequence
 from urllib.parse import parse_qsl
 
@@ -116,6 +117,10 @@ class Methods:
         await Exchange(scope, receive, send, EdgeLimits()).answer(answer, [allow])
 
 
+_DOUBLED = re.compile(r"(/v1(?:beta|alpha)?)/v1(?:beta|alpha)?/")
+"""A client that adds its version to a base address which has one already."""
+
+
 class UnknownPath:
     """What answers where no route does: 404 in the envelope of the protocol whose prefix the path carries."""
 
@@ -126,6 +131,11 @@ class UnknownPath:
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1000})
             return
-        refused = Refused(404, f"Unknown path: {scope['method']} {scope['path']}", "unknown_url")
-        answer = self._protocol_of(scope["path"]).error(refused.info, status=404)
+        path: str = scope["path"]
+        doubled = _DOUBLED.match(path)
+        hint = f"; the base address of this client should end before {doubled[1]}" if doubled else ""
+        refused = Refused(404, f"Unknown path: {scope['method']} {path}{hint}", "unknown_url")
+        answer = self._protocol_of(path[len(doubled[1]) :] if doubled else path).error(
+            refused.info, status=404
+        )
         await Exchange(scope, receive, send, EdgeLimits()).answer(answer)

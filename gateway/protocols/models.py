@@ -97,7 +97,7 @@ class ModelsEndpoint:
             if entry.id == wanted:
                 return Answer(200, dumps(_model_out(entry)))
         unknown = ErrorInfo(
-            kind=ErrorKind.MODEL_NOT_FOUND, message="There is no model of that name", param="model"
+            kind=ErrorKind.MODEL_NOT_FOUND, message=f"There is no model named '{wanted[:80]}'", param="model"
         )
         return self._protocol.error(unknown, status=404)
 

@@ -6,13 +6,18 @@ Decimal numbers stay as they are, because INCRBY needs them; they count things a
 Called by the composition roots, where a key ring is configured.
 """
 
+import logging
 import re
 from collections.abc import Mapping
 
 from gateway.store.kv import PLAIN, KVClient, KVSetOptions, KVTtl, Value, check_options, checked_key
+from gateway.store.kv_modes import log_prefix
 from gateway.store.sealing import SealRing, Unsealable
 
+log = logging.getLogger(__name__)
+
 _NUMBER = re.compile(rb"-?\d{1,20}")
+_TOLD_MAX = 20
 _TRIES = 8
 """Of a write that finds something unreadable, while others write too."""
 
@@ -23,6 +28,7 @@ class SealedKV:
     def __init__(self, inner: KVClient, ring: SealRing) -> None:
         self._inner = inner
         self._ring = ring
+        self._told: set[bytes] = set()
 
     async def kv_get(self, key: bytes) -> bytes | None:
         key = checked_key(key)
@@ -92,8 +98,16 @@ class SealedKV:
             return value
         try:
             return self._ring.open(value, _place(key))
-        except Unsealable:
+        except Unsealable as error:
+            self._tell(key, str(error))
             return None
+
+    def _tell(self, key: bytes, why: str) -> None:
+        """Once for each key: a ring that differs between processes would otherwise fill the log."""
+        if len(self._told) < _TOLD_MAX and key not in self._told:
+            self._told.add(key)
+            remedy = "give all replicas and workers the same STATE_KEYS"
+            log.warning("kv.unreadable", extra={"key": log_prefix(key), "why": why, "remedy": remedy})
 
 
 def _place(key: bytes) -> bytes:

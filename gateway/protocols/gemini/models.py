@@ -46,7 +46,7 @@ class Models:
             if entry.id == wanted:
                 return Answer(200, dumps(_model_out(entry)))
         unknown = ErrorInfo(
-            kind=ErrorKind.MODEL_NOT_FOUND, message="There is no model of that name", param="name"
+            kind=ErrorKind.MODEL_NOT_FOUND, message=f"There is no model named '{wanted[:80]}'", param="name"
         )
         return self._protocol.error(unknown)
 

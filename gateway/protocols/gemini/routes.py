@@ -96,7 +96,7 @@ def gemini_routes(edge: Edge, catalog: ModelCatalog) -> Sequence[Route]:
         _GooglesRoute("/v1/models", models),
         _GooglesRoute("/v1/models/{model:path}", models),
     ]
-    for version in ("/v1beta", "/v1beta1"):
+    for version in ("/v1beta", "/v1beta1", "/v1alpha"):
         routes += [
             _PostRoute(f"{version}/{{model:path}}:{{method}}", call),
             Route(f"{version}/models", models),

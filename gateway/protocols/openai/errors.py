@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from gateway.kernel.errors import ErrorKind
 from gateway.kernel.json import dumps
-from gateway.protocols.answers import Answer, retry_after
+from gateway.protocols.answers import Answer, retry_headers
 from gateway.turn.events import ErrorInfo
 from gateway.wire.chat import ErrorEnvelope
 
@@ -58,5 +58,5 @@ def error_answer(error: ErrorInfo, *, status: int | None = None) -> Answer:
     return Answer(
         status=_TABLE[error.kind].status if status is None else status,
         body=dumps(envelope(error)),
-        headers=retry_after(error),
+        headers=retry_headers(error),
     )

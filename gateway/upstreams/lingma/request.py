@@ -182,5 +182,10 @@ def losses_of(turn: Turn, tools: ToolPolicy) -> list[Loss]:
     losses.extend(Loss(f"tools.{tool.name}", "unsupported") for tool in turn.tools if tool.kind == "hosted")
     if any(tool.kind != "hosted" for tool in turn.tools):
         # Lingma is told of them, but what it calls does not come back to the client.
-        losses.append(Loss("tools", "calls-not-returned" if tools.offered(turn) else "not-forwarded"))
+        if tools.offered(turn):
+            losses.append(Loss("tools", "calls-not-returned"))
+        elif turn.tool_choice.mode != "none":
+            losses.append(Loss("tools", "not-forwarded"))
+    if turn.tool_choice.mode in ("required", "named"):
+        losses.append(Loss("tool_choice", "unsupported"))
     return losses

@@ -94,3 +94,19 @@ async def test_the_lifespan_is_answered() -> None:
 
     await build_app(FakeDeps())({"type": "lifespan", "state": {}}, receive, send)
     assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
+@pytest.mark.parametrize(
+    ("path", "hint", "anthropic"),
+    [
+        ("/v1/v1/messages", "should end before /v1", True),
+        ("/v1beta/v1beta/files", "should end before /v1beta", False),
+        ("/v1/v2/x", None, False),
+    ],
+)
+async def test_a_version_that_is_there_twice_is_told(path: str, hint: str | None, anthropic: bool) -> None:
+    reply = await call(build_app(FakeDeps()), "POST", path)
+    assert reply.status == 404
+    message = reply.json["error"]["message"]
+    assert (hint in message) if hint else ("should end" not in message)
+    assert (reply.json.get("type") == "error") is anthropic

@@ -239,3 +239,13 @@ async def test_an_index_of_the_wrong_type_keeps_what_was_known(
             async with asyncio.timeout(5):
                 while fleet.directory.workers:
                     await asyncio.sleep(0.01)
+
+
+async def test_a_record_that_nobody_can_read_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    fleet = Fleet()
+    await fleet.beat("w0")
+    await fleet.kv.kv_set(fleet.keys.worker("w0"), b"\x01\x01asealed", KVSetOptions(ex=10))
+    for _ in range(3):
+        await fleet.directory.refresh()
+    assert fleet.directory.workers == []
+    assert [record.message for record in caplog.records] == ["directory.record_unreadable"]

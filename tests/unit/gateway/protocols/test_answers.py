@@ -1,7 +1,7 @@
 import pytest
 
 from gateway.kernel.errors import ErrorKind
-from gateway.protocols.answers import cancelled_error, early_failure, failure_of, retry_after
+from gateway.protocols.answers import cancelled_error, early_failure, failure_of, retry_after, retry_headers
 from gateway.turn.events import (
     CancelReason,
     ErrorInfo,
@@ -68,3 +68,10 @@ def test_retry_after_is_in_whole_seconds_and_at_least_one(
 ) -> None:
     info = ErrorInfo(kind=ErrorKind.RATE_LIMITED, message="slow down", retry_after_s=seconds)
     assert retry_after(info) == (((b"retry-after", header),) if header else ())
+
+
+def test_what_is_not_worth_repeating_is_told_to_sdks_that_would() -> None:
+    wrong_key = ErrorInfo(kind=ErrorKind.UNAUTHENTICATED, message="no")
+    assert retry_headers(wrong_key) == ((b"x-should-retry", b"false"),)
+    full = ErrorInfo(kind=ErrorKind.OVERLOADED, message="full", retryable=True, retry_after_s=1.2)
+    assert retry_headers(full) == ((b"retry-after", b"2"),)

@@ -1,5 +1,7 @@
 """What sealing adds to a store; that it stays one is proven by the contract suite."""
 
+import pytest
+
 from gateway.kernel.clock import FakeClock
 from gateway.store.kv import KVSetOptions
 from gateway.store.kv_memory import MemoryKV
@@ -55,3 +57,15 @@ async def test_counters_stay_numbers() -> None:
     inner, sealed = stores()
     assert await sealed.kv_incrby(b"n", 5) == 5
     assert await inner.kv_get(b"n") == await sealed.kv_get(b"n") == b"5"
+
+
+async def test_what_does_not_open_is_told_once_for_each_key_and_without_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    inner, sealed = stores()
+    await inner.kv_set(b"lg:v1:secret-name", b"plain")
+    for _ in range(3):
+        assert await sealed.kv_get(b"lg:v1:secret-name") is None
+    (record,) = caplog.records
+    assert record.message == "kv.unreadable"
+    assert record.__dict__["key"] == "lg:v1:*"

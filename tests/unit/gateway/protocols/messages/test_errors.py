@@ -36,7 +36,7 @@ def test_every_kind_has_its_status_and_type(kind: ErrorKind) -> None:
     answer = error_answer(ErrorInfo(kind=kind, message="why"))
     assert answer.status == status
     assert loads(answer.body) == {"type": "error", "error": {"type": error_type, "message": "why"}}
-    assert answer.headers == ()
+    assert answer.headers == ((b"x-should-retry", b"false"),)
     ErrorResponse.model_validate_json(answer.body)
 
 

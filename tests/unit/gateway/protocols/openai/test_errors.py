@@ -35,7 +35,7 @@ def test_every_kind_has_its_status_type_and_code(kind: ErrorKind) -> None:
     assert loads(answer.body) == {
         "error": {"message": "why", "type": error_type, "param": None, "code": code}
     }
-    assert answer.headers == ()
+    assert answer.headers == ((b"x-should-retry", b"false"),)
 
 
 def test_a_more_precise_code_and_the_field_at_fault_are_shown() -> None:

@@ -169,3 +169,13 @@ def test_a_custom_tool_is_offered_as_a_function_with_one_text() -> None:
     params = ask(turn(said("user", "a"), tools=(tool,)), tools=(tool,))
     (offered,) = params["tools"]  # type: ignore[misc]
     assert offered["function"]["parameters"]["properties"] == {"input": {"type": "string"}}  # type: ignore[index]
+
+
+def test_a_forced_choice_is_a_loss_and_a_wish_for_no_tools_is_none() -> None:
+    asked = said("user", "Hi")
+    for choice in (ToolChoice("required"), ToolChoice("named", ("find",))):
+        losses = {
+            str(loss) for loss in losses_of(turn(asked, tools=(FIND,), tool_choice=choice), ToolPolicy())
+        }
+        assert losses == {"tools:calls-not-returned", "tool_choice:unsupported"}
+    assert losses_of(turn(asked, tools=(FIND,), tool_choice=NONE), ToolPolicy()) == []
