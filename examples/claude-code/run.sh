@@ -5,6 +5,8 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 CLAUDE_CONFIG_DIR=$(mktemp -d)
 trap 'rm -rf "$CLAUDE_CONFIG_DIR"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 export CLAUDE_CONFIG_DIR
 sed -e "s#http://127.0.0.1:8317#${GATEWAY_URL:-http://127.0.0.1:8317}#" -e "s#\"any\"#\"${GATEWAY_KEY:-any}\"#" \
   "$here/settings.json" >"$CLAUDE_CONFIG_DIR/settings.json"

@@ -5,6 +5,8 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 CODEX_HOME=$(mktemp -d)
 trap 'rm -rf "$CODEX_HOME"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 export CODEX_HOME GATEWAY_KEY="${GATEWAY_KEY:-any}"
 sed "s#http://127.0.0.1:8317#${GATEWAY_URL:-http://127.0.0.1:8317}#" "$here/config.toml" >"$CODEX_HOME/config.toml"
 

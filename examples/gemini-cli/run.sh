@@ -5,6 +5,8 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 GEMINI_CLI_HOME=$(mktemp -d)
 trap 'rm -rf "$GEMINI_CLI_HOME"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 export GEMINI_CLI_HOME GEMINI_CLI_TRUST_WORKSPACE=true
 mkdir "$GEMINI_CLI_HOME/.gemini"
 cp "$here/settings.json" "$GEMINI_CLI_HOME/.gemini/settings.json"

@@ -6,6 +6,7 @@ where that client is installed, by tests/clients.
 """
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import Service, get_json, pool_ready, up
+from tests.support.processes import Service, get_json, pool_ready, up, wait_for
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NEED_A_CLIENT = {"claude-code", "codex", "gemini-cli"}
@@ -87,3 +88,33 @@ def test_a_folder_has_a_readme_and_something_to_run(folder: Path) -> None:
 def test_a_shell_script_can_be_run_as_it_is(path: Path) -> None:
     assert os.access(path, os.X_OK)
     assert path.read_text(encoding="utf-8").startswith("#!/bin/sh\n")
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    ("example", "command"), [("claude-code", "claude"), ("codex", "codex"), ("gemini-cli", "gemini")]
+)
+def test_a_stopped_trial_takes_its_home_away(
+    example: str, command: str, stop: signal.Signals, tmp_path: Path
+) -> None:
+    """The client is a stand-in that runs until it is stopped with the script, as a terminal would."""
+    homes, commands, began = tmp_path / "homes", tmp_path / "bin", tmp_path / "began"
+    homes.mkdir()
+    commands.mkdir()
+    client = commands / command
+    client.write_text(f"#!/bin/sh\n: >'{began}'\nexec sleep 60\n")
+    client.chmod(0o755)
+    script = subprocess.Popen(
+        [str(EXAMPLES / example / "run.sh")],
+        env={"PATH": f"{commands}:{os.environ['PATH']}", "HOME": str(tmp_path), "TMPDIR": str(homes)},
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_for(began.exists, "the client")
+        assert list(homes.iterdir())
+        os.killpg(script.pid, stop)
+        assert script.wait(20) == 128 + stop
+    finally:
+        script.kill()
+    assert list(homes.iterdir()) == []
