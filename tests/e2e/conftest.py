@@ -1,11 +1,14 @@
 """Two replicas and two workers over one Redis, as processes."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.fakes.codex_server import CodexServer
+from tests.support.edge import serving
+from tests.support.house import House
 from tests.support.processes import Service, asks_of, pool_ready, serve, work
 from tests.support.redis_server import RedisServer
 
@@ -54,3 +57,38 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
             yield fleet
         finally:
             fleet.close()
+
+
+SLOTS = 40
+
+
+@pytest.fixture(scope="session")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """Two replicas for tests that neither kill nor reconfigure them."""
+    directory = tmp_path_factory.mktemp("house")
+    with contextlib.ExitStack() as stack:
+        house = House(directory, stack.enter_context(RedisServer()), slots=SLOTS)
+        for name in ("h0", "h1"):
+            service = serve(directory, house.redis.url, name, **house.env)
+            house.replicas.append(stack.enter_context(service))
+        for replica in house.replicas:
+            replica.ready("/healthz", pool_ready(0))
+        yield house
+
+
+class CodexSlot:
+    """A model that both replicas offer, and the upstream behind it."""
+
+    def __init__(self, house: House, model: str, server: CodexServer) -> None:
+        self.house = house
+        self.urls = house.urls
+        self.model = model
+        self.server = server
+
+
+@pytest.fixture
+async def codex(house: House) -> AsyncIterator[CodexSlot]:
+    slot = house.slot()
+    server = CodexServer()
+    async with serving(server, port=slot.codex_port):
+        yield CodexSlot(house, slot.codex, server)

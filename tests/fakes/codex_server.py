@@ -106,6 +106,8 @@ class Recorded:
         """The caller closed the connection before the answer was over."""
         self.missing = 0
         """Sealed reasoning that should have come back and did not."""
+        self.sealed: list[str] = []
+        """Reasoning that the answer brought."""
 
     @property
     def items(self) -> list[Any]:
@@ -215,6 +217,7 @@ class CodexServer:
         response = _response(number, body)
         speaker = Speaker(number, response, lambda: self.vault.seal(model, organisation, number))
         output = [speaker.item(index, piece) for index, piece in enumerate(answer.pieces)]
+        request.sealed = [item["encrypted_content"] for item in output if "encrypted_content" in item]
         if answer.end == "completed":
             self.vault.remember(conversation, number, output)
         if body.get("stream"):

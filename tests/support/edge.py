@@ -225,10 +225,11 @@ async def chat(deps: FakeDeps, stream: bool = False, **fields: Json) -> Reply:
 
 
 @contextlib.asynccontextmanager
-async def serving(app: ASGIApp) -> AsyncIterator[str]:
-    """The app on a real Hypercorn; gives its base address."""
+async def serving(app: ASGIApp, *, port: int = 0) -> AsyncIterator[str]:
+    """The app on a real Hypercorn; gives its base address. Any free port unless one is given."""
     sock = socket.socket()
-    sock.bind(("127.0.0.1", 0))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(("127.0.0.1", port))
     port = sock.getsockname()[1]
     config = Config()
     config.bind = [f"fd://{sock.detach()}"]
