@@ -9,9 +9,10 @@ A keyword is a keyword only where a schema stands: properties may be called `con
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Final
 
-from gateway.kernel.json import Json, JsonObject, dumps, dumps_canonical
+from gateway.kernel.json import Json, JsonObject, dumps, dumps_canonical, loads
 
 MAX_SCHEMAS: Final = 5000
 """In one; references to references can grow without end."""
@@ -27,6 +28,7 @@ _OF_TYPE: Final[Mapping[str, tuple[str, ...]]] = {
     "object": ("minProperties", "maxProperties"),
 }
 """Keywords that are taken over as they are."""
+_BOUNDS: Final = ("minimum", "maximum")
 _FORMATS: Final[Mapping[str, frozenset[str]]] = {
     "string": frozenset({"enum", "date-time"}),
     "number": frozenset({"float", "double"}),
@@ -51,8 +53,19 @@ _OBJECT: Final[JsonObject] = {"type": "OBJECT"}
 
 
 def gemini_schema(schema: JsonObject) -> JsonObject:
-    """The schema given is not changed."""
-    return _Cleaner(schema).clean(schema)
+    """The schema given is not changed, and neither may be the one that is returned."""
+    try:
+        return _remembered(dumps(schema))
+    except TypeError:  # deeper than JSON is written; what is returned is not
+        return _Cleaner(schema).clean(schema)
+
+
+@lru_cache(maxsize=512)
+def _remembered(schema: bytes) -> JsonObject:
+    """Clients send the same tools with every turn, and some send dozens of large ones."""
+    value = loads(schema)
+    assert isinstance(value, dict)
+    return _Cleaner(value).clean(value)
 
 
 def gemini_parameters(schema: JsonObject | None) -> JsonObject | None:
@@ -149,10 +162,11 @@ class _Cleaner:
                 out[name] = text
         if nullable:
             out["nullable"] = True
-        if schema.get("format") in _FORMATS.get(kind, ()):
-            out["format"] = schema["format"]
+        if isinstance(form := schema.get("format"), str) and form in _FORMATS.get(kind, ()):
+            out["format"] = form
         for name in _OF_TYPE[kind]:
-            if isinstance(figure := schema.get(name), int | float) and not isinstance(figure, bool):
+            figure = schema.get(name)
+            if _is_number(figure) and (name in _BOUNDS or _is_count(figure)):
                 out[name] = figure
         match kind:
             case "string":
@@ -253,8 +267,16 @@ def _choices(schema: JsonObject, kind: str, out: JsonObject) -> None:
 def _exclusive(schema: JsonObject, out: JsonObject, *, step: int) -> None:
     for name, bound, direction in (("exclusiveMinimum", "minimum", 1), ("exclusiveMaximum", "maximum", -1)):
         figure = schema.get(name)
-        if isinstance(figure, int | float) and not isinstance(figure, bool) and bound not in out:
+        if isinstance(figure, int | float) and _is_number(figure) and bound not in out:
             out[bound] = figure + direction * step
+
+
+def _is_number(value: Json) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_count(value: Json) -> bool:
+    return isinstance(value, int) and value >= 0
 
 
 def _items(schema: JsonObject) -> Json:
@@ -296,15 +318,18 @@ def _under(schema: JsonObject, option: Json) -> Json:
 
 def _union(options: Iterable[JsonObject], schema: JsonObject, *, nullable: bool) -> JsonObject:
     """Nothing may stand beside `anyOf`: what does goes into each option."""
-    found: dict[bytes, JsonObject] = {}
+    found: list[JsonObject] = []
     for option in options:
         nullable = nullable or option.get("nullable") is True
         inner = option.get("anyOf")
-        for one in inner if isinstance(inner, list) else [option]:
-            if isinstance(one, dict) and one.keys() != {"nullable"}:
-                bare = {name: value for name, value in one.items() if name != "nullable"}
-                found.setdefault(dumps_canonical(bare), bare)
-    kinds = _texts_as_one(list(found.values())) or [{"type": "STRING"}]
+        found += [
+            {name: value for name, value in one.items() if name != "nullable"}
+            for one in (inner if isinstance(inner, list) else [option])
+            if isinstance(one, dict) and one.keys() != {"nullable"}
+        ]
+    if len(found) > 1:
+        found = list({dumps_canonical(one): one for one in found}.values())
+    kinds = _texts_as_one(found) or [{"type": "STRING"}]
     text = schema.get("description")
     for kind in kinds:
         if isinstance(text, str):
