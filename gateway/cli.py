@@ -5,7 +5,6 @@ A composition root: `up` and `work` import `workers`, lazily; nothing else in th
 """
 
 import asyncio
-import gc
 import os
 import sys
 from collections.abc import Coroutine, Mapping
@@ -16,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.environ import SettingsError, seal_ring
+from gateway.kernel import memory
 from gateway.kernel.errors import GatewayError
 from gateway.settings import GatewaySettings, load
 
@@ -164,9 +164,7 @@ def _checked(check: Any) -> None:
 
 
 def _run(work: Coroutine[Any, Any, int]) -> None:
-    # What the imports have made stays for ever: the collector need not walk it again and again.
-    gc.collect()
-    gc.freeze()
+    memory.settle()
     try:
         code = asyncio.run(work)
     except KeyboardInterrupt:

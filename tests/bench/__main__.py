@@ -16,6 +16,7 @@ from tests.bench.report import machine
 SECTIONS = {
     "pipeline": "tests.bench.pipeline:run",
     "protocols": "tests.bench.pipeline:protocols",
+    "lanes": "tests.bench.lanes:run",
     "hub": "tests.bench.hub:run",
     "publish": "tests.bench.publish:run",
     "busy": "tests.bench.live:busy",

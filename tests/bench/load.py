@@ -71,7 +71,13 @@ class Stream(asyncio.Protocol):
             self._spoke = True
             tally.first_ms.append((time.perf_counter() - self._sent_at) * 1000)
             self._run.spoke()
-        if text.endswith(LAST_CHUNK):
+        if self._run.whole:
+            self._last = (self._last + data)[-END_BYTES:]
+            if self._last.endswith(self._run.end):
+                tally.turns += 1
+                self._run.ended(self)
+                return
+        elif text.endswith(LAST_CHUNK):
             self._last = (self._last + text)[-END_BYTES:]
             if self._run.end not in self._last:
                 self._run.fail(f"a stream ended without its end: {text[-300:]!r}")
@@ -104,6 +110,8 @@ class Run:
         self.request = head.encode() + body
         self.delta = command["delta"].encode()
         self.end = command["end"].encode()
+        self.whole = command.get("whole", False)
+        """Answers are not streamed, and end with `end`."""
         self.tally = Tally()
         self._port = command["port"]
         self._left = command.get("turns", 0)

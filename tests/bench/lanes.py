@@ -1,0 +1,102 @@
+"""Section `lanes`: a client of an upstream's own dialect through the gateway, beside a bare pass-through."""
+
+import contextlib
+
+from tests.bench.dialects import DIALECTS, Dialect
+from tests.bench.lane_servers import EVENTS
+from tests.bench.load import Load
+from tests.bench.measure import Child, Cpu
+from tests.bench.report import REPEATS, Samples, table
+
+STREAMS = 10
+TURNS = 200
+WHOLES = 1500
+WARM_UP = 40
+KINDS = ("gateway", "passthrough")
+
+STREAMED_SHARE = 0.60
+WHOLE_SHARE = 0.65
+"""Targets: of the events and requests a second and core that the pass-through reaches."""
+
+_RESPONSES = DIALECTS["responses"]
+_GEMINI = DIALECTS["gemini"]
+_CONTENTS = _GEMINI.body(1)
+
+STREAMED = (
+    _RESPONSES._replace(
+        name="responses on codex",
+        body=lambda burst: {"model": "lane", "stream": True, "input": "say something"},
+        delta='"type":"response.output_text.delta"',
+        end='"total_tokens":209}',
+    ),
+    _GEMINI._replace(
+        name="gemini on antigravity",
+        path=lambda burst: "/v1beta/models/gemini-lane:streamGenerateContent?alt=sse",
+    ),
+)
+WHOLE = (
+    _RESPONSES._replace(
+        name="responses on codex",
+        body=lambda burst: {"model": "lane", "input": "say something"},
+        delta='"object":"response"',
+        end='"total_tokens":209}}',
+    ),
+    _GEMINI._replace(
+        name="gemini on antigravity",
+        path=lambda burst: "/v1beta/models/gemini-lane:generateContent",
+        delta='"candidates":[',
+        end='"totalTokenCount":209}}',
+    ),
+)
+
+
+def run() -> None:
+    rows = []
+    with Load() as load:
+        for burst in (1, 20):
+            for dialect in STREAMED:
+                samples = _measure(load, dialect, burst, turns=TURNS, deltas=EVENTS)
+                name = f"{dialect.name}, streamed, {burst} in a write, us an event"
+                rows.append(_row(name, samples, EVENTS, 1000, STREAMED_SHARE))
+        for dialect in WHOLE:
+            samples = _measure(load, dialect, 1, turns=WHOLES, deltas=1, whole=True)
+            rows.append(_row(f"{dialect.name}, whole, us a request", samples, 1, 1000, WHOLE_SHARE))
+    table(
+        f"lanes: CPU of the server; turns of {EVENTS} events, {STREAMS} connections, share of medians",
+        ("", "gateway", "pass-through", "share", "target"),
+        rows,
+    )
+
+
+def _measure(
+    load: Load, dialect: Dialect, burst: int, *, turns: int, deltas: int, whole: bool = False
+) -> Samples:
+    samples = Samples()
+    with contextlib.ExitStack() as stack:
+        upstream = stack.enter_context(Child("lane_servers", "mock", str(burst), core=0)).hear()["port"]
+        servers = {
+            kind: stack.enter_context(Child("lane_servers", kind, str(upstream), core=1)) for kind in KINDS
+        }
+        ports = {kind: server.hear()["port"] for kind, server in servers.items()}
+        for repeat in range(REPEATS + 1):
+            number = turns if repeat else WARM_UP
+            for kind, server in servers.items():
+                load.connect(ports[kind], dialect, burst, streams=STREAMS, turns=number, whole=whole)
+                with Cpu(server=server.pid) as cpu:
+                    load.go(turns=number, deltas=number * deltas)
+                if repeat:
+                    samples.add(kind, cpu.used["server"] / number)
+    return samples
+
+
+def _row(name: str, samples: Samples, events: int, unit_ns: int, target: float) -> tuple[str, ...]:
+    """CPU of one core is its capacity: half the CPU is twice as much a second."""
+    ours, bare = samples.median("gateway"), samples.median("passthrough")
+    share = bare / ours
+    return (
+        name,
+        f"{ours / events / unit_ns:.1f}",
+        f"{bare / events / unit_ns:.1f}",
+        f"{share:.0%}",
+        f">= {target:.0%}: {'met' if share >= target else 'MISSED'}",
+    )
