@@ -136,12 +136,12 @@ class Exchange:
                 if message["type"] == "http.disconnect":
                     raise ClientGone
                 chunk = message.get("body", b"")
+                self._body_read = not message.get("more_body", False)
                 size += len(chunk)
                 if size > limit:
                     raise _too_large(limit)
                 chunks.append(chunk)
-                if not message.get("more_body", False):
-                    self._body_read = True
+                if self._body_read:
                     return b"".join(chunks)
                 deadline.reschedule(loop.time() + self.limits.body_silence_s)
 

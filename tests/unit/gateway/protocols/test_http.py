@@ -231,6 +231,17 @@ async def test_a_body_that_was_read_is_not_waited_for() -> None:
     assert [message["type"] for message in wire.sent] == ["http.response.start", "http.response.body"]
 
 
+async def test_a_body_whose_last_piece_was_too_much_is_not_waited_for() -> None:
+    wire = Wire(body(b"ab", more=True), body(b"cd"))
+    one = exchange(wire, (b"transfer-encoding", b"chunked"), max_body_bytes=3)
+    with pytest.raises(Refused) as caught:
+        await one.read_body()
+    async with asyncio.timeout(0.5):
+        await one.refuse(CHAT, caught.value)
+    assert wire.sent[-1]["more_body"] is False
+    assert (b"connection", b"close") not in wire.sent[0]["headers"]
+
+
 @pytest.mark.parametrize(
     "incoming", [[body(b"ab", more=True)], [{"type": "http.disconnect"}], [body(b"a", more=True)] * 10_000]
 )
