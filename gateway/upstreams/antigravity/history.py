@@ -48,7 +48,7 @@ def contents_of(payload: JsonObject) -> list[Json]:
 def with_contents(payload: JsonObject, contents: list[Json]) -> JsonObject:
     """The payload itself where the contents are the same list."""
     request = request_of(payload)
-    if request.get("contents") is contents or not (contents or "contents" in request):
+    if request.get("contents") is contents:
         return payload
     changed: JsonObject = {**request, "contents": contents}
     return changed if request is payload else {**payload, "request": changed}

@@ -152,7 +152,9 @@ class WorkingHistory:
         """A call at the end of a content."""
         place = Place(self._keys[index], len(self.parts(index)))
         self._writable(index).append(part)
-        self._noted(place, part)
+        self._by_value = None
+        self._note(place, part)
+        self.contexts.forget(index)
 
     def insert(self, index: int, content: JsonObject) -> None:
         """A content with calls, before the one that is there now."""
@@ -160,16 +162,17 @@ class WorkingHistory:
         self._keys.insert(index, key)
         self._contents.insert(index, content)
         self.changed = True
-        self.contexts.forget(index)
+        self._by_value = None
         for number, part in enumerate(parts_of(content)):
-            self._noted(Place(key, number), part)
+            self._note(Place(key, number), part)
+        self.contexts.forget(index)
 
     def order_responses(self, index: int, calls_index: int) -> None:
         """In the order of the calls, once all of those are there."""
         calls = [call for call in map(call_of, self.parts(calls_index)) if call is not None]
         parts = self.parts(index)
         ordered = in_call_order(parts, calls)
-        if ordered is parts or all(new is old for new, old in zip(ordered, parts, strict=True)):
+        if all(new is old for new, old in zip(ordered, parts, strict=True)):
             return
         key = self._keys[index]
         self._writable(index)[:] = ordered
@@ -199,9 +202,3 @@ class WorkingHistory:
         for index, call in ((self.calls, call_of(part)), (self.responses, response_of(part))):
             if call is not None and (call_id := id_of(call)):
                 index[call_id].append(place)
-
-    def _noted(self, place: Place, part: Json) -> None:
-        """A new part. Texts stay where they are."""
-        self._note(place, part)
-        self._by_value = None
-        self.contexts.forget(self.index(place.key))

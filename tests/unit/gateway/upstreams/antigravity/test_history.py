@@ -45,6 +45,7 @@ def test_a_request_is_found_with_and_without_its_envelope() -> None:
         assert contents_of(changed) == [user("b")]
         assert changed.get("model") == payload.get("model")
         assert with_contents(payload, contents_of(payload)) is payload
+    assert with_contents({"request": {"a": 1}}, [user("b")]) == {"request": {"a": 1, "contents": [user("b")]}}
 
 
 @pytest.mark.parametrize(

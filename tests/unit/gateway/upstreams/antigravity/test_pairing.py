@@ -63,6 +63,16 @@ def test_where_ids_do_not_say_which_the_order_stays(responses: list[JsonObject])
     assert placed(CALLS, model(*responses))[1] == model(*responses)
 
 
+def test_calls_with_one_id_are_not_ordered_by_it() -> None:
+    twice = model(fc("a"), fc("b"), fc("b"))
+    assert placed(twice, model(fr("b"), fr("a")))[1] == model(fr("b"), fr("a"))
+
+
+def test_contents_without_responses_are_left_alone() -> None:
+    history: list[Json] = [user(), user("a"), {"role": "user"}, {"role": "user", "parts": []}]
+    assert placed(*history) == history
+
+
 def test_what_a_user_says_in_between_does_not_part_calls_from_responses() -> None:
     history = placed(CALLS, user("wait"), user(fr("b", name="g"), fr("a", name="f")))
     assert history[2] == model(fr("a", name="f"), fr("b", name="g"))
