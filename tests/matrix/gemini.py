@@ -158,6 +158,11 @@ def _asked(data: bytes) -> Iterable[Any]:
 def _as_sent(chunk: types.GenerateContentResponse) -> Any:
     value = chunk.model_dump(mode="json", by_alias=True, exclude_none=True)
     del value["sdkHttpResponse"]
+    for candidate in value.get("candidates", ()):
+        for part in candidate.get("content", {}).get("parts", ()):
+            if signature := part.get("thoughtSignature"):
+                # The SDK decodes it, and writes it in the other alphabet of Base64.
+                part["thoughtSignature"] = signature.replace("-", "+").replace("_", "/")
     return value
 
 

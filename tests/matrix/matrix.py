@@ -11,13 +11,14 @@ from gateway.turn.losses import Loss
 from gateway.turn.request import Turn
 from tests.matrix.cassettes import CASSETTES
 from tests.matrix.chat import ChatColumn
+from tests.matrix.codex_cassettes import CODEX_CASSETTES
 from tests.matrix.column import Column, Folded
 from tests.matrix.gallery import GALLERY, Offer, Scenario
 from tests.matrix.gemini import GeminiArrayColumn, GeminiEventsColumn, GeminiSdkColumn
 from tests.matrix.messages import MessagesColumn
 from tests.matrix.responses import ResponsesColumn
 
-SCENARIOS: dict[str, Scenario] = {**CASSETTES, **GALLERY}
+SCENARIOS: dict[str, Scenario] = {**CASSETTES, **CODEX_CASSETTES, **GALLERY}
 COLUMNS: tuple[Column, ...] = (
     ChatColumn(),
     MessagesColumn(),

@@ -84,6 +84,7 @@ class ResponsesEncoder:
         self._lane = RawLane(model=turn.model, response_id=response_id(turn), codex=self._codex)
         self._out = Output(turn, self._writer)
         self._started = False
+        self._ended = False
         self._open: OpenItem | None = None
         self._usage: Usage | None = None
 
@@ -171,9 +172,11 @@ class ResponsesEncoder:
                 return True
 
     def _pass_on(self, frame: Frame) -> None:
-        assert frame.raw is not None
+        if frame.raw is None or self._ended:
+            return  # such as an upstream's own `[DONE]`
         self._writer.passed(self._lane.passed(frame.raw, starting_after=self._starting_after))
         if frame.is_terminal:
+            self._ended = True
             self._writer.done()
 
     def _end_of_lane(self, events: Sequence[TurnEvent]) -> None:

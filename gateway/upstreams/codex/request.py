@@ -106,8 +106,8 @@ def _input(items: Sequence[Item], shape: Shape) -> list[Json]:
                     role = "developer" if item.role == "system" else item.role
                     given.append({"type": "message", "role": role, "content": cast(Json, content)})
             case Reasoning():
-                blob = item.signature
-                if shape.reasoning and not shape.fresh and blob and is_gpt_signature(blob):
+                blob = _blob(item.signature)
+                if shape.reasoning and not shape.fresh and is_gpt_signature(blob):
                     given.append(
                         {"type": "reasoning", "summary": [], "content": None, "encrypted_content": blob}
                     )
@@ -119,6 +119,11 @@ def _input(items: Sequence[Item], shape: Shape) -> list[Json]:
             case OpaqueItem():
                 pass
     return given
+
+
+def _blob(signature: str | None) -> str:
+    """As the upstream sealed it: Gemini's clients write it in the other alphabet of Base64."""
+    return (signature or "").replace("+", "-").replace("/", "_")
 
 
 def _content(message: Message) -> list[JsonObject]:

@@ -19,7 +19,7 @@ from gateway.turn.request import OutputFormat, RawRequest, ReasoningRequest, Sam
 from gateway.turn.tools import ToolChoice, ToolSpec
 from gateway.upstreams.codex.edits import Shape
 from gateway.upstreams.codex.request import build_body, built, losses_of, original_names
-from tests.support.replay import SIG_A
+from tests.support.replay import SIG_A, signature
 
 SHAPE = Shape(model="gpt", stream=False)
 PLAIN = Shape(model="gpt", stream=False, reasoning=False)
@@ -168,6 +168,10 @@ def test_reasoning_goes_back_to_models_that_reason() -> None:
     foreign = Reasoning(text="hm", signature="foreign")
     item = {"type": "reasoning", "summary": [], "content": None, "encrypted_content": SIG_A}
     assert given(own, foreign, Reasoning(text="x")) == [item]
+    blob = signature(0xFFFF)
+    assert "_" in blob
+    (back,) = given(Reasoning(signature=blob.replace("-", "+").replace("_", "/")))
+    assert back["encrypted_content"] == blob
     assert given(own, shape=PLAIN) == []
     assert given(own, shape=Shape(model="gpt", stream=False, fresh=True)) == []
 
