@@ -5,6 +5,8 @@ the reasoning that it ever handed out, each in its place, byte for byte: the fak
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from functools import partial
 
 import pytest
 
@@ -68,7 +70,12 @@ def complete(requests: Sequence[Recorded], turns: int) -> None:
         sealed = [*request.blobs, *request.sealed]
 
 
-AGENTS: dict[str, Callable[..., Agent]] = {"messages": ClaudeAgent, "chat": ChatAgent, "gemini": GeminiAgent}
+AGENTS: dict[str, Callable[..., Agent]] = {
+    "messages": partial(ClaudeAgent, session="5e55-10"),
+    "chat": ChatAgent,
+    "gemini": GeminiAgent,
+}
+"""Those of Chat and Gemini say nothing of a session, as most do."""
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
@@ -78,14 +85,13 @@ async def test_a_loop_of_twenty_turns_keeps_its_reasoning_through_a_failing_cred
 ) -> None:
     server = codex.server
     server.queue += [answer_of(turn) for turn in range(TURNS)]
-    agent = agent_of(codex.urls, codex.model, "5e55-10", key="alice-1")
     failing = ""
-    async for turn, answer in work(agent, TURNS):
-        said_as_told(answer, answer_of(turn))
-        if turn == TURNS // 2:
-            failing = server.requests[-1].key
-            server.faults[failing] = fault
-    await agent.aclose()
+    async with aclosing(agent_of(codex.urls, codex.model, key="alice-1")) as agent:
+        async for turn, answer in work(agent, TURNS):
+            said_as_told(answer, answer_of(turn))
+            if turn == TURNS // 2:
+                failing = server.requests[-1].key
+                server.faults[failing] = fault
     complete(server.answered, TURNS)
     keys = [request.key for request in server.answered]
     assert failing not in keys[TURNS // 2 + 1 :]

@@ -50,13 +50,24 @@ class Agent(Protocol):
         """The results of the calls of the last answer, in their order."""
         ...
 
+    async def aclose(self) -> None: ...
+
 
 class ClaudeAgent:
     """The official SDK, with the metadata that Claude Code sends."""
 
     name = "messages"
 
-    def __init__(self, urls: Sequence[str], model: str, session: str, *, key: str = "any") -> None:
+    def __init__(
+        self,
+        urls: Sequence[str],
+        model: str,
+        *,
+        session: str = "",
+        key: str = "any",
+        keeps_reasoning: bool = False,
+    ) -> None:
+        self._keeps = keeps_reasoning
         self._clients = [AsyncAnthropic(base_url=url, api_key=key, max_retries=0, timeout=60) for url in urls]
         self._model = model
         self._user_id = f"user_0a1b_account__session_{session}"
@@ -93,7 +104,8 @@ class ClaudeAgent:
         else:
             answer = await client.messages.create(**body)
         kept = [block for block in answer.content if block.type not in ("thinking", "redacted_thinking")]
-        self._messages = [*messages, {"role": "assistant", "content": kept}]
+        given_back = answer.content if self._keeps else kept
+        self._messages = [*messages, {"role": "assistant", "content": given_back}]
         self._calls = tuple(Called(b.id, b.name, b.input) for b in kept if b.type == "tool_use")
         self.turns += 1
         text = "".join(block.text for block in kept if block.type == "text")
@@ -107,12 +119,13 @@ class ClaudeAgent:
 class _HttpAgent:
     """Plain HTTP, for protocols whose SDKs would only hide what is sent."""
 
-    def __init__(self, urls: Sequence[str], model: str, session: str = "", *, key: str = "any") -> None:
+    def __init__(self, urls: Sequence[str], model: str, *, session: str = "", key: str = "any") -> None:
+        """session: what the client calls it, if anything."""
+        headers = {**self._auth(key), **({"session-id": session} if session else {})}
         self._clients = [
-            httpx2.AsyncClient(base_url=url, timeout=60, headers=self._auth(key)) for url in urls
+            httpx2.AsyncClient(base_url=url, timeout=60, headers=headers, verify=False) for url in urls
         ]
         self._model = model
-        self._session = session
         self._history: list[Any] = []
         self._calls: tuple[Called, ...] = ()
         self.turns = 0
