@@ -221,15 +221,15 @@ def chain_of(value: bytes) -> Chain | None:
     """None for a value that is no chain, or too large; one item that is none spoils it all."""
     if len(value) > MAX_VALUE_BYTES:
         return None
+    branch, deleted = "", False
     try:
         raw = [loads(item) for item in decode_items(value)]
-    except (CorruptValue, JsonError):
+        if raw and isinstance(marker := raw[0], dict) and trim(text_of(marker.get("type"))) == MARKER:
+            branch, deleted = trim(text_of(marker.get("branch"))), marker.get("deleted") is True
+            raw = raw[1:]
+        items = tuple(item for item in map(normalised, raw) if item is not None)
+    except (CorruptValue, JsonError, TypeError):  # TypeError: something nested deeper than JSON is written
         return None
-    branch, deleted = "", False
-    if raw and isinstance(marker := raw[0], dict) and trim(text_of(marker.get("type"))) == MARKER:
-        branch, deleted = trim(text_of(marker.get("branch"))), marker.get("deleted") is True
-        raw = raw[1:]
-    items = tuple(item for item in map(normalised, raw) if item is not None)
     encoded = encoded_items(items)
     if encoded is None or len(items) != len(raw):
         return None

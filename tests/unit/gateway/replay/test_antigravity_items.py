@@ -257,6 +257,17 @@ def test_an_item_that_is_none_spoils_the_chain_and_so_does_a_marker_in_the_middl
     assert chain_of(encode_items([marker, good])) is not None
 
 
+def test_an_item_nested_too_deep_spoils_the_chain() -> None:
+    deep = b"[" * 300 + b"]" * 300
+    for item in (
+        b'{"type":%b}' % deep,
+        b'{"type":"function_call_part","name":%b,"args":1}' % deep,
+        b'{"type":"function_call_part","name":"f","args":%b}' % deep,
+    ):
+        assert chain_of(encode_items([item])) is None
+        assert chain_of(encode_items([signed("a").encode(), item])) is None
+
+
 def test_a_value_of_more_than_24_mib_is_not_even_decoded() -> None:
     assert chain_of(b"[" + b" " * (24 * 2**20) + b"]") is None
     assert chain_of(b"[" + b" " * 1000 + b"]") == Chain()
