@@ -1,0 +1,261 @@
+import re
+from typing import Any
+
+import pytest
+
+from gateway.kernel.ids import TurnId
+from gateway.turn.items import Dialect, Item, MediaPart, Message, OpaqueItem, TextPart, ToolCall
+from gateway.turn.request import OutputFormat, RawRequest, ReasoningRequest, Sampling, Turn
+from gateway.turn.tools import ToolChoice, ToolSpec
+from gateway.upstreams.antigravity.request import (
+    Shape,
+    build_request,
+    enveloped,
+    losses_of,
+    with_user_first,
+)
+from tests.fakes.antigravity_fields import ENVELOPE, REQUEST, Checker, Reader
+from tests.support.signature_chains import fc, gemini_signature, model, user
+
+PLAIN = Shape(model="gemini-3-pro", executor="gem")
+OLDER = Shape(model="gemini-2.5-flash", executor="gem")
+ASSIST = Shape(model="gemini-3-pro", executor="gem", envelope="code_assist")
+CLAUDE = Shape(model="claude-sonnet-4-5", executor="gem", envelope="code_assist")
+SAID = Message(role="user", parts=(TextPart("hi"),))
+SCHEMA: Any = {"type": "object", "properties": {"q": {"type": "string"}}, "additionalProperties": False}
+SEARCH = ToolSpec(name="search", description="Looks", parameters=SCHEMA)
+PATCH = ToolSpec(
+    name="apply_patch",
+    kind="custom",
+    raw={"type": "custom", "format": {"type": "grammar", "definition": "start: /x/"}},
+)
+WEB = ToolSpec(name="web_search", kind="hosted")
+MAIL = ToolSpec(name="mail__send", namespace="mail", parameters=None)
+
+
+def turn(*items: Item, dialect: Dialect = "chat", body: Any = None, **fields: Any) -> Turn:
+    return Turn(
+        id=TurnId("01turn"),
+        tenant="-",
+        created_at_ms=0,
+        model="m",
+        items=items or (SAID,),
+        raw=RawRequest(dialect, body or {}),
+        **fields,
+    )
+
+
+def taken(request: Any, model: str = PLAIN.model) -> Any:
+    """The request itself, when the upstream takes it."""
+    reader, checker = Reader(), Checker(model)
+    checker.request(reader.read(request, REQUEST))
+    assert (reader.violations, checker.problems) == ([], [])
+    return request
+
+
+# -- built ------------------------------------------------------------------------------------------------
+
+
+def test_a_turn_of_another_dialect_is_built() -> None:
+    built = turn(
+        Message(role="system", parts=(TextPart("be brief"),)),
+        SAID,
+        tools=(SEARCH, PATCH, WEB, MAIL),
+        tool_choice=ToolChoice("named", ("search",)),
+        sampling=Sampling(temperature=0.5),
+        reasoning=ReasoningRequest(effort="high"),
+    )
+    request = taken(build_request(built, PLAIN))
+    assert request == {
+        "contents": [user("hi")],
+        "systemInstruction": {"parts": [{"text": "be brief"}]},
+        "tools": [
+            {
+                "functionDeclarations": [
+                    {
+                        "name": "search",
+                        "description": "Looks",
+                        "parameters": {"type": "OBJECT", "properties": {"q": {"type": "STRING"}}},
+                    },
+                    {
+                        "name": "apply_patch",
+                        "description": "apply_patch\n\nThe input keeps to this grammar:\nstart: /x/",
+                        "parameters": {
+                            "type": "OBJECT",
+                            "properties": {"input": {"type": "STRING"}},
+                            "required": ["input"],
+                        },
+                    },
+                    {"name": "mail__send", "description": "mail__send"},
+                ]
+            }
+        ],
+        "toolConfig": {"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["search"]}},
+        "generationConfig": {
+            "temperature": 0.5,
+            "thinkingConfig": {"includeThoughts": True, "thinkingLevel": "HIGH"},
+        },
+    }
+
+
+def test_a_bare_turn_says_nothing_more() -> None:
+    assert build_request(turn(), PLAIN) == {"contents": [user("hi")]}
+    only_hosted = turn(tools=(WEB,), tool_choice=ToolChoice("required"))
+    assert build_request(only_hosted, PLAIN) == {"contents": [user("hi")]}
+
+
+def test_who_may_choose_among_some_is_offered_those() -> None:
+    choice = ToolChoice("auto", ("search",))
+    request: Any = taken(build_request(turn(tools=(SEARCH, MAIL), tool_choice=choice), PLAIN))
+    assert [one["name"] for one in request["tools"][0]["functionDeclarations"]] == ["search"]
+    assert "toolConfig" not in request
+
+
+def test_a_name_that_is_offered_twice_is_declared_once() -> None:
+    again = ToolSpec(name="search", description="Newer")
+    request: Any = taken(build_request(turn(tools=(SEARCH, again)), PLAIN))
+    assert request["tools"][0]["functionDeclarations"] == [{"name": "search", "description": "Newer"}]
+
+
+def test_fields_that_the_upstream_refuses_are_dropped() -> None:
+    shape = Shape(model="gemini-3-pro", executor="gem", drop=("toolConfig",))
+    built = turn(tools=(SEARCH,), tool_choice=ToolChoice("required"))
+    assert "toolConfig" not in build_request(built, shape)
+
+
+# -- edited -----------------------------------------------------------------------------------------------
+
+
+def test_a_geminis_clients_body_is_the_same_object() -> None:
+    """An unedited request body goes out as the same object."""
+    body: Any = {
+        "contents": [user("hi")],
+        "safetySettings": [{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "BLOCK_NONE"}],
+        "generationConfig": {"maxOutputTokens": 5, "responseJsonSchema": {"const": 1}, "new": True},
+        "new_member": {"a": 1},
+    }
+    client = turn(dialect="gemini", body=body)
+    assert build_request(client, PLAIN) is body
+    assert with_user_first(body, client, PLAIN) is body
+
+
+def test_what_gateways_are_told_is_not_for_the_upstream() -> None:
+    body: Any = {"contents": "hi", "model": "m", "sessionId": "s"}
+    assert build_request(turn(dialect="gemini", body=body), PLAIN) == {"contents": [user("hi")]}
+
+
+def test_a_second_try_has_no_signatures() -> None:
+    shape = Shape(model="gemini-3-pro", executor="gem", signatures=False)
+    body: Any = {"contents": [user("a"), model(fc("x", signature=gemini_signature("s")))]}
+    request = build_request(turn(dialect="gemini", body=body), shape)
+    assert request == {"contents": [user("a"), model(fc("x"))]}
+
+
+def test_who_begins() -> None:
+    begun: Any = {"contents": [model("a")]}
+    plain = turn(dialect="gemini", body=begun)
+    assert with_user_first(begun, plain, PLAIN) is begun
+    assert with_user_first(begun, plain, ASSIST)["contents"][0]["role"] == "user"  # type: ignore[index,call-overload]
+    assert with_user_first(begun, turn(), PLAIN) != begun
+    assert with_user_first(begun, turn(), CLAUDE) is begun
+
+
+# -- Code Assist ------------------------------------------------------------------------------------------
+
+
+def in_envelope(turn: Turn, shape: Shape) -> Any:
+    request = with_user_first(build_request(turn, shape), turn, shape)
+    return enveloped(turn, shape, request, project="p-1", session_id="-42", attempt=1)
+
+
+@pytest.mark.parametrize("dialect", ["chat", "gemini"])
+def test_the_envelope(dialect: Dialect) -> None:
+    body: Any = {
+        "contents": [user("hi")],
+        "safetySettings": [],
+        "tools": [
+            {"functionDeclarations": [{"name": "f", "description": "d", "parametersJsonSchema": SCHEMA}]}
+        ],
+        "generationConfig": {"maxOutputTokens": 9},
+    }
+    asked = turn(dialect=dialect, body=body, tools=(SEARCH,), sampling=Sampling(max_output_tokens=9, top_k=2))
+    envelope = in_envelope(asked, ASSIST)
+    reader = Reader()
+    reader.read(envelope, ENVELOPE)
+    assert reader.violations == []
+    request = envelope.pop("request")
+    request_id = envelope.pop("requestId")
+    assert envelope == {
+        "model": "gemini-3-pro",
+        "userAgent": "lingma-gateway",
+        "requestType": "agent",
+        "project": "p-1",
+    }
+    assert re.fullmatch(r"agent-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", request_id)
+    assert in_envelope(asked, ASSIST)["requestId"] == request_id, "from the turn alone"
+    assert request["sessionId"] == "-42"
+    assert not {"safetySettings", "toolConfig"} & request.keys()
+    assert "maxOutputTokens" not in request["generationConfig"]
+
+
+def test_another_family_of_models_behind_the_same_envelope() -> None:
+    asked = turn(tools=(SEARCH,), sampling=Sampling(max_output_tokens=9))
+    request = in_envelope(asked, CLAUDE)["request"]
+    assert request["toolConfig"] == {"functionCallingConfig": {"mode": "VALIDATED"}}
+    assert request["generationConfig"] == {"maxOutputTokens": 9}
+
+
+def test_pictures_have_no_session() -> None:
+    shape = Shape(model="gemini-3-pro-image", executor="gem", envelope="code_assist")
+    envelope = in_envelope(turn(), shape)
+    assert envelope["requestType"] == "image_gen"
+    assert envelope["requestId"].startswith("image_gen-")
+    assert "sessionId" not in envelope["request"]
+
+
+# -- losses -----------------------------------------------------------------------------------------------
+
+
+def lost(asked: Turn, shape: Shape = PLAIN) -> list[str]:
+    return [str(loss) for loss in losses_of(asked, shape)]
+
+
+def test_what_is_honoured_is_no_loss() -> None:
+    assert lost(turn(tools=(SEARCH,), reasoning=ReasoningRequest(effort="low"))) == []
+
+
+def test_losses() -> None:
+    asked = turn(
+        SAID,
+        OpaqueItem(dialect="messages", type="odd", payload={}),
+        tools=(SEARCH, WEB),
+        parallel_tool_calls=False,
+        sampling=Sampling(stop=tuple("abcdef"), max_output_tokens=5),
+        output_format=OutputFormat(kind="json_object"),
+        reasoning=ReasoningRequest(effort="low"),
+    )
+    always = ["tools.web_search:hosted-elsewhere", "parallel_tool_calls:unsupported", "stop:more-than-5"]
+    odd = "messages.1:not-in-gemini-odd"
+    assert lost(asked) == [*always, odd]
+    assert lost(asked, OLDER) == [*always, "output_format:not-beside-tools", odd]
+    assert lost(asked, ASSIST) == ["max_output_tokens:unsupported", *always, odd]
+    assert lost(asked, CLAUDE) == [*always, odd]
+    dull = Shape(model="gemini-3-pro", executor="gem", thinks=False)
+    assert "reasoning:unsupported" in lost(asked, dull)
+    old = Shape(model="gemini-2.0-flash", executor="gem")
+    assert "reasoning:unsupported" in lost(asked, old)
+
+
+def test_geminis_own_clients_lose_nothing_on_a_plain_upstream() -> None:
+    asked = turn(dialect="gemini", body={"safetySettings": []}, tools=(WEB,), parallel_tool_calls=False)
+    assert lost(asked) == []
+    assert lost(asked, ASSIST) == ["safetySettings:unsupported"]
+
+
+def test_every_kind_of_item_is_taken() -> None:
+    items = (
+        SAID,
+        ToolCall(call_id="a", name="search", arguments="{}"),
+        Message(role="user", parts=(MediaPart(kind="image", data="iVBORw0KGgo="),)),
+    )
+    taken(build_request(turn(*items), PLAIN))
