@@ -205,11 +205,24 @@ class CodexReplay:
 
     async def delete_required(self, scope: ReplayScope, *, seen: Seen | None = None) -> None:
         """delete(), but raises StoreError."""
-        if seen is not None and _purged_since(seen, await self._current(scope)):
-            return
         tombstone = encode_items([fence(new_hex(32))])
-        await self._kv.kv_set(scope.key, tombstone, KVSetOptions(ex=TTL_S))
+        if seen is None:
+            await self._kv.kv_set(scope.key, tombstone, KVSetOptions(ex=TTL_S))
+        elif not await self._purge_over(scope, tombstone, seen):
+            return
         log.info("replay.purged", extra={"scope": scope.digest, "session_kind": scope.kind})
+
+    async def _purge_over(self, scope: ReplayScope, tombstone: bytes, seen: Seen) -> bool:
+        """False when the entry was purged since: what came after that was not refused."""
+        for attempt in range(CAS_ATTEMPTS):
+            value = await self._current(scope)
+            if _purged_since(seen, value):
+                return False
+            if await self._swap(scope, value.raw, tombstone):
+                return True
+            await asyncio.sleep(_pause_s(attempt))
+        # Others go on appending to what was refused.
+        return await self._kv.kv_set(scope.key, tombstone, KVSetOptions(ex=TTL_S))
 
     # -- shared
 

@@ -239,6 +239,24 @@ async def test_purges_and_appends_race_and_no_old_turn_survives(open_kv: OpenKV)
     assert sorted(left) == sorted(f"new{index}" for index in range(20))
 
 
+async def test_purges_at_the_same_moment_are_one(open_kv: OpenKV) -> None:
+    """Twenty turns are refused at once and answered anew: no purge takes what another's turn has left."""
+    nodes = [CodexReplay(open_kv()) for _ in range(5)]
+    await nodes[0].append(SCOPE, turn("t0"))
+    seen = (await nodes[0].read(SCOPE)).seen
+
+    async def refused(index: int) -> bool:
+        node = nodes[index % 5]
+        await node.purge(SCOPE, seen=seen)
+        again = await node.read(SCOPE)
+        return await node.append(SCOPE, turn(f"new{index}"), seen=again.seen)
+
+    kept = await asyncio.gather(*(refused(index) for index in range(20)))
+    assert kept == [True] * 20
+    left = names(await nodes[0].get_items(SCOPE))
+    assert sorted(left) == sorted(f"new{index}" for index in range(20))
+
+
 async def test_the_fence_is_in_front_of_what_follows(kv: KVClient, replay: CodexReplay) -> None:
     await replay.delete(SCOPE)
     await replay.append(SCOPE, turn("t1"))

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -36,6 +36,8 @@ class FakeKV(MemoryKV):
         super().__init__(self.clock)
         self.commands: list[str] = []
         self.failing: dict[str, Callable[[], None]] = {}
+        self.before_swap: Callable[[], Awaitable[None]] | None = None
+        """Once: what others do between a look and a swap."""
 
     def fail(self, name: str, error: type[StoreError] = StoreUnavailable) -> None:
         def fail() -> None:
@@ -58,6 +60,9 @@ class FakeKV(MemoryKV):
 
     async def kv_cas(self, key: bytes, expected: bytes | None, value: Value, ttl_s: float) -> bool:
         self._note("cas", key, f" px={ttl_s:g}")
+        others, self.before_swap = self.before_swap, None
+        if others is not None:
+            await others()
         return await super().kv_cas(key, expected, value, ttl_s)
 
     async def kv_expire(self, key: bytes, ttl_s: float) -> bool:
@@ -325,6 +330,33 @@ async def test_a_purge_leaves_what_other_nodes_read_as_a_turn_without_items(
     await replay.delete(SCOPE)
     (item,) = decode_items(await kv.kv_get(KEY) or b"")
     assert item.startswith(b'{"type":"cpa_codex_replay_turn","id":"purged-')
+    assert await replay.get_items(SCOPE) == ()
+
+
+async def test_a_turn_that_is_kept_during_a_late_purge_stays(kv: FakeKV, replay: CodexReplay) -> None:
+    """Two turns were refused. The slower looks, and then the faster purges, is answered anew and is kept."""
+    await replay.append(SCOPE, turn("t1"))
+    seen = (await replay.read(SCOPE)).seen
+
+    async def faster() -> None:
+        await replay.delete(SCOPE, seen=seen)
+        assert await replay.append(SCOPE, turn("t2"), seen=(await replay.read(SCOPE)).seen)
+
+    kv.before_swap = faster
+    await replay.delete(SCOPE, seen=seen)
+    assert turns_of(await replay.get_items(SCOPE)) == [turn("t2")]
+
+
+async def test_a_purge_that_is_contended_without_end_stands(kv: FakeKV, replay: CodexReplay) -> None:
+    await replay.append(SCOPE, turn("t0"))
+    seen = (await replay.read(SCOPE)).seen
+
+    async def another() -> None:
+        await replay.append(SCOPE, turn(f"t{len(kv.commands)}"))
+        kv.before_swap = another
+
+    kv.before_swap = another
+    await replay.delete_required(SCOPE, seen=seen)
     assert await replay.get_items(SCOPE) == ()
 
 
