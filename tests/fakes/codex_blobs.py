@@ -41,6 +41,8 @@ class Vault:
         self.missing = 0
         self.stale = False
         """Nothing that was sealed before can be opened any more."""
+        self.spoiled: set[str] = set()
+        """Of what was sealed, what cannot be opened any more."""
         self._numbers = itertools.count(1)
         self._sealed: dict[str, Sealed] = {}
         self._answers: dict[str, list[Answered]] = {}
@@ -83,7 +85,8 @@ class Vault:
 
     def _open(self, blob: str, item: dict[str, Any], model: str, organisation: str) -> None:
         sealed = self._sealed.get(blob)
-        known = sealed is not None and not self.stale and sealed.organisation == organisation
+        spoiled = self.stale or blob in self.spoiled
+        known = sealed is not None and not spoiled and sealed.organisation == organisation
         if sealed is not None and known and (sealed.model == model or item["type"] != "reasoning"):
             return
         raise Refusal(
