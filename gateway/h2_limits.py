@@ -4,12 +4,17 @@ Its stream buffer lets a writer go on whenever a pop gave little, and a pop give
 client's window is closed; so a client that does not read is buffered without bound, and no send of ours ever
 waits. With the buffer's own level as the measure, sends wait, and our deadline for stalled readers holds
 (protocols/delivery.py). A stream that ends with data nobody took is reset, and its buffer freed.
+
+And an upgrade from HTTP/1.1 with settings that make no sense, which ended in an exception that nobody caught
+and in the log as an error, ends with its connection.
 """
 
 import contextlib
 
 import h2.errors
 import h2.exceptions
+import hyperframe.exceptions
+from hypercorn.events import Closed
 from hypercorn.protocol import h2 as server
 
 
@@ -44,7 +49,24 @@ async def _close_and_reset(self: server.H2Protocol, stream_id: int) -> None:
             await self._flush()
 
 
+_initiate = server.H2Protocol.initiate
+_BROKEN_SETTINGS = (h2.exceptions.ProtocolError, hyperframe.exceptions.HyperframeError, ValueError)
+
+
+async def _initiate_or_close(
+    self: server.H2Protocol, headers: list[tuple[bytes, bytes]] | None = None, settings: bytes | None = None
+) -> None:
+    """As the original; settings that cannot be read end the connection."""
+    try:
+        await _initiate(self, headers, settings)
+    except _BROKEN_SETTINGS:
+        if settings is None:
+            raise
+        await self.send(Closed())
+
+
 def apply() -> None:
     """Idempotent."""
     server.StreamBuffer.pop = _pop  # type: ignore[method-assign]
     server.H2Protocol._close_stream = _close_and_reset  # type: ignore[method-assign]
+    server.H2Protocol.initiate = _initiate_or_close  # type: ignore[method-assign]

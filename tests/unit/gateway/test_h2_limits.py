@@ -64,5 +64,23 @@ async def test_a_client_that_does_not_read_stops_the_sender_and_is_reset(app: En
         writer.close()
 
 
+@pytest.mark.parametrize("settings", ["////", "AAMAAABkAAQ"])
+async def test_an_upgrade_with_broken_settings_ends_its_connection_and_no_more(
+    app: Endless, settings: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    request = (
+        "GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\n"
+        f"http2-settings: {settings}\r\n\r\n"
+    )
+    async with serving(app) as address:
+        for _ in range(2):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port_of(address))
+            writer.write(request.encode())
+            async with asyncio.timeout(10):
+                assert (await reader.read()).startswith(b"HTTP/1.1 101")
+            writer.close()
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 def port_of(address: object) -> int:
     return int(str(address).rsplit(":", 1)[-1].rstrip("/"))
