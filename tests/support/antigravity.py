@@ -97,7 +97,7 @@ class Bench:
         environ: Mapping[str, str] | None = None,
     ) -> None:
         self.clock: Clock = SystemClock()
-        self.kv = kv or MemoryKV(self.clock)
+        self.kv: KVClient = MemoryKV(self.clock) if kv is None else kv
         required = RequiredKV(Availability(self.kv))
         self.cooldowns = Cooldowns(BestEffortKV(required), Keys(), self.clock, accounts_of([config]))
         self.config = config

@@ -23,7 +23,7 @@ from gateway.turn.items import (
     ToolCall,
     ToolResult,
 )
-from gateway.upstreams.antigravity.names import upstream_name
+from gateway.upstreams.antigravity.names import is_made_id, upstream_name
 from gateway.upstreams.antigravity.signatures import is_gemini_signature
 
 UNKNOWN: Final = "unknown"
@@ -111,7 +111,9 @@ class _Builder:
         self._executor = executor
         self._signatures = signatures
         self._names: dict[str, str] = {}
-        """Of calls, by their ids."""
+        """Of calls, by their ids, in the order in which they were made."""
+        self._given: list[int] = []
+        """Which calls have their responses in the content that is being said, by that order."""
 
     def add(self, item: Item) -> None:
         match item:
@@ -146,24 +148,25 @@ class _Builder:
             self._part("model", {"text": text, "thought": True, "thoughtSignature": signature})
 
     def _call(self, call: ToolCall) -> None:
-        self._names[call.call_id] = upstream_name(call.name)
+        name = upstream_name(call.name)
+        self._names.setdefault(call.call_id, name)
         part: JsonObject = {
-            "functionCall": {
-                "id": call.call_id,
-                "name": upstream_name(call.name),
-                "args": _arguments(call),
-            }
+            "functionCall": {**_id(call.call_id), "name": name, "args": _arguments(call)},
         }
         if (signature := self._signed(call.origin)) is not None:
             part["thoughtSignature"] = signature
         self._part("model", part)
 
     def _result(self, result: ToolResult) -> None:
+        """Behind the responses to earlier calls, and in front of all else."""
         name = self._names.get(result.call_id) or upstream_name(result.name or UNKNOWN)
-        response: JsonObject = {"id": result.call_id, "name": name, "response": _response(result)}
+        response: JsonObject = {**_id(result.call_id), "name": name, "response": _response(result)}
         parts = self._parts("user")
-        ahead = sum("functionResponse" in part for part in parts if isinstance(part, dict))
-        parts.insert(ahead, {"functionResponse": response})
+        calls = list(self._names)
+        number = calls.index(result.call_id) if result.call_id in self._names else len(calls)
+        place = sum(one <= number for one in self._given)
+        self._given.insert(place, number)
+        parts.insert(place, {"functionResponse": response})
         parts += [part_out(part) for part in result.parts if isinstance(part, MediaPart)]
 
     def _signed(self, origin: Origin | None) -> str | None:
@@ -180,12 +183,17 @@ class _Builder:
         if last is None or last["role"] != role:
             last = {"role": role, "parts": []}
             self.contents.append(last)
+            self._given = []
         parts = last["parts"]
         assert isinstance(parts, list)
         return parts
 
 
 # -- calls and responses ----------------------------------------------------------------------------------
+
+
+def _id(call_id: str) -> JsonObject:
+    return {} if is_made_id(call_id) else {"id": call_id}
 
 
 def _arguments(call: ToolCall) -> JsonObject:

@@ -1,17 +1,16 @@
 """Parts of a Gemini answer to items of a turn, and what it says of its tokens. Pure.
 
-A call keeps the upstream's id in its origin, and its signature. Clients are given an id that proves, when it
-comes back, that the call is unchanged; Gemini's own clients get the upstream's chunks and so its ids.
+A call keeps the upstream's id in its origin, and its signature. Where replay takes part, clients are given an
+id that proves, when it comes back, that the call is unchanged; else they are given the upstream's.
 """
 
 from typing import Final
 
-from gateway.kernel.ids import derived_hex
 from gateway.kernel.json import Json, JsonObject, dumps
 from gateway.turn.items import Message, OpaqueItem, Origin, Reasoning, TextPart, ToolCall
 from gateway.turn.usage import Usage
 from gateway.upstreams.antigravity.history import args_of, claude_call_id, id_of, name_of
-from gateway.upstreams.antigravity.names import ClientTools
+from gateway.upstreams.antigravity.names import ClientTools, made_call_id
 
 MARKS: Final = frozenset(
     {
@@ -30,21 +29,21 @@ MARKS: Final = frozenset(
 class ItemReader:
     """Makes items of one answer."""
 
-    def __init__(self, *, turn_id: str, executor: str, tools: ClientTools, native: bool) -> None:
-        """native: the client speaks Gemini itself."""
+    def __init__(self, *, turn_id: str, executor: str, tools: ClientTools, proves: bool) -> None:
+        """proves: ids are resolved by replay when they come back."""
         self._turn_id = turn_id
         self._executor = executor
         self._tools = tools
-        self._native = native
+        self._proves = proves
         self._calls = 0
 
     def call(self, call: JsonObject, signature: str, item_id: str) -> ToolCall:
         upstream_id, name, args = id_of(call), name_of(call), args_of(call)
         self._calls += 1
-        call_id = upstream_id if self._native else claude_call_id(upstream_id, name, args)
+        call_id = claude_call_id(upstream_id, name, args) if self._proves else upstream_id
         custom = self._tools.is_custom(name)
         return ToolCall(
-            call_id=call_id or upstream_id or f"call_{derived_hex(self._turn_id, 'call', self._calls)}",
+            call_id=call_id or upstream_id or made_call_id(self._turn_id, self._calls),
             name=self._tools.name(name),
             arguments=_free_text(args) if custom else dumps(args).decode(),
             kind="custom" if custom else "function",

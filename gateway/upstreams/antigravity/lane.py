@@ -79,7 +79,11 @@ class AntigravityLane:
         self._last = last
         self._stream = turn.stream or parts.config.stream_only or self._streams_only()
         reader = ItemReader(
-            turn_id=turn.id, executor=parts.config.name, tools=ClientTools(turn.tools), native=native
+            turn_id=turn.id,
+            executor=parts.config.name,
+            tools=ClientTools(turn.tools),
+            # Gemini's own clients get the upstream's chunks, and so its ids.
+            proves=parts.replay is not None and takes_part(call.model) and not native,
         )
         self._decoder = GeminiDecoder(
             model=turn.model,

@@ -1,4 +1,4 @@
-"""Names of tools as Gemini takes them, and back. Pure.
+"""Names of tools as Gemini takes them, and back, and ids of calls that it gave none. Pure.
 
 Clients' names may begin with a digit, hold what Gemini refuses, or be longer than it allows; a namespace
 makes them longer still. Such a name goes upstream as another one that depends on nothing but itself.
@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from gateway.kernel.ids import derived_hex
 from gateway.turn.tools import ToolSpec
 
 MAX_CHARS: Final = 64
@@ -43,3 +44,16 @@ class ClientTools:
     def is_custom(self, name: str) -> bool:
         tool = self._tools.get(name)
         return tool is not None and tool.kind == "custom"
+
+
+_MADE: Final = re.compile(r"call_gem_[0-9a-f]{24}")
+
+
+def made_call_id(turn_id: str, number: int) -> str:
+    """For a call that the upstream gave no id: clients need one."""
+    return f"call_gem_{derived_hex(turn_id, 'call', number)}"
+
+
+def is_made_id(call_id: str) -> bool:
+    """The upstream does not know it, and some upstreams know no ids at all."""
+    return _MADE.fullmatch(call_id) is not None

@@ -18,6 +18,7 @@ from gateway.turn.items import (
     ToolResult,
 )
 from gateway.upstreams.antigravity.contents import BLANK, build_history, part_out, with_user_first
+from gateway.upstreams.antigravity.names import made_call_id
 from tests.fakes.antigravity_brain import PIXEL
 from tests.support.signature_chains import fc, fr, gemini_signature, model, text, thought, user
 
@@ -96,6 +97,27 @@ def test_calls_and_their_results() -> None:
 def test_results_stand_first_in_what_the_user_says() -> None:
     built = contents(said("user", "go"), called("a"), said("user", "hurry"), gave("a", "one"))
     assert built[-1] == user(output("a", "one"), "hurry")
+
+
+def test_results_come_in_the_order_of_their_calls() -> None:
+    calls = [called(name) for name in "abc"]
+    given = [gave("c", "3"), said("user", "well?"), gave("x", "?"), gave("a", "1"), gave("b", "2")]
+    built = contents(said("user", "go"), *calls, *given)
+    assert [part.get("functionResponse", {}).get("id") for part in built[-1]["parts"]] == [
+        "a",
+        "b",
+        "c",
+        "x",
+        None,
+    ]
+
+
+def test_ids_that_were_made_here_are_not_the_upstreams() -> None:
+    made = made_call_id("t", 1)
+    assert contents(said("user", "go"), called(made), gave(made, "one"))[1:] == [
+        model(fc("")),
+        user({"functionResponse": {"name": "read", "response": {"output": "one"}}}),
+    ]
 
 
 @pytest.mark.parametrize(

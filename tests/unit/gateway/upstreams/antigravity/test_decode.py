@@ -41,8 +41,7 @@ STARTED = TurnStarted(model="m", created_at=7, upstream_id="r1", input_tokens_es
 
 
 def decoder(**how: Any) -> GeminiDecoder:
-    native = bool(how.get("native"))
-    reader = ItemReader(turn_id="t", executor="gem", tools=ClientTools(()), native=native)
+    reader = ItemReader(turn_id="t", executor="gem", tools=ClientTools(()), proves=True)
     return GeminiDecoder(model="m", created_at=7, reader=reader, input_tokens_estimate=5, **how)
 
 

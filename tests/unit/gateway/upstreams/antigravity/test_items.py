@@ -8,8 +8,8 @@ from gateway.upstreams.antigravity.items import ItemReader, code_text, usage_of
 from gateway.upstreams.antigravity.names import ClientTools, upstream_name
 
 
-def reader(*tools: ToolSpec, native: bool = False) -> ItemReader:
-    return ItemReader(turn_id="t", executor="gem", tools=ClientTools(tools), native=native)
+def reader(*tools: ToolSpec, proves: bool = True) -> ItemReader:
+    return ItemReader(turn_id="t", executor="gem", tools=ClientTools(tools), proves=proves)
 
 
 def test_a_call_keeps_the_upstreams_id_and_proves_itself_by_another() -> None:
@@ -22,7 +22,7 @@ def test_a_call_keeps_the_upstreams_id_and_proves_itself_by_another() -> None:
         "function",
     )
     assert item.origin == Origin(executor="gem", dialect="gemini", id="fc-1", signature="sig")
-    assert reader(native=True).call(call, "", "item_0").call_id == "fc-1"
+    assert reader(proves=False).call(call, "", "item_0").call_id == "fc-1"
 
 
 def test_a_call_without_an_id_gets_one_from_the_turn() -> None:
@@ -31,7 +31,7 @@ def test_a_call_without_an_id_gets_one_from_the_turn() -> None:
     ids = [one.call(call, "", "item_0").call_id for _ in range(2)]
     assert len(set(ids)) == 2
     assert ids == [other.call(call, "", "item_0").call_id for _ in range(2)], "the same on any replica"
-    item = reader(native=True).call(call, "", "item_0")
+    item = reader(proves=False).call(call, "", "item_0")
     assert item.call_id == ids[0]
     assert (item.arguments, item.origin and item.origin.id) == ("{}", None)
 

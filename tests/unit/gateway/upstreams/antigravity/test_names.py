@@ -1,5 +1,11 @@
 from gateway.turn.tools import ToolSpec
-from gateway.upstreams.antigravity.names import MAX_CHARS, ClientTools, upstream_name
+from gateway.upstreams.antigravity.names import (
+    MAX_CHARS,
+    ClientTools,
+    is_made_id,
+    made_call_id,
+    upstream_name,
+)
 from tests.fakes.antigravity_fields import FUNCTION_NAME
 
 ODD = ["", "1st", "-x", "a b", "灵码", "x" * 65, "x" * 66, "mcp__s" * 20, "a/b", "a.b:c-d_e"]
@@ -26,3 +32,10 @@ def test_clients_get_their_own_names_back() -> None:
         False,
         False,
     ]
+
+
+def test_ids_that_are_made_here_are_known_again() -> None:
+    made = made_call_id("t", 1)
+    assert made == made_call_id("t", 1) != made_call_id("t", 2)
+    assert is_made_id(made)
+    assert not any(is_made_id(other) for other in ("", "call_gem_", made + "0", f"x{made}", "call_1"))
