@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.codex_server import CodexServer
+from tests.fakes.codex_server import REASONING_MODEL, CodexServer
 from tests.support.edge import serving
-from tests.support.house import House
+from tests.support.house import House, codex_upstream, route, write_upstreams
+from tests.support.ports import free_port
 from tests.support.processes import Service, asks_of, pool_ready, serve, work
 from tests.support.redis_server import RedisServer
 
@@ -34,6 +35,10 @@ class Fleet:
         for replica in self.replicas:
             replica.ready("/healthz", pool_ready(instances))
         return self
+
+    @property
+    def urls(self) -> list[str]:
+        return [replica.url for replica in self.replicas]
 
     def asks(self) -> list[dict[str, object]]:
         return asks_of(self.directory)
@@ -92,3 +97,23 @@ async def codex(house: House) -> AsyncIterator[CodexSlot]:
     server = CodexServer()
     async with serving(server, port=slot.codex_port):
         yield CodexSlot(house, slot.codex, server)
+
+
+class Thinker:
+    """One strict upstream for fleets of a test's own: UPSTREAMS_FILE names it."""
+
+    MODEL = "thinker"
+
+    def __init__(self, directory: Path) -> None:
+        self.port = free_port()
+        self.server = CodexServer()
+        candidate = {"upstream": "c1", "model": REASONING_MODEL}
+        upstream = codex_upstream("c1", self.port)
+        self.file = write_upstreams(directory, [upstream], [route(self.MODEL, candidate)])
+
+
+@pytest.fixture
+async def thinker(tmp_path: Path) -> AsyncIterator[Thinker]:
+    thinker = Thinker(tmp_path)
+    async with serving(thinker.server, port=thinker.port):
+        yield thinker

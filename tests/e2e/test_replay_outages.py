@@ -1,43 +1,21 @@
 """Redis goes away in the middle of a conversation: turns go on without replay, and replay comes back."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
-from pathlib import Path
 from typing import Any
 
 import pytest
 from anthropic import APIStatusError
 
-from tests.e2e.conftest import Fleet
+from tests.e2e.conftest import Fleet, Thinker
 from tests.e2e.test_replay import AGENTS, answer_of, said_as_told, work
-from tests.fakes.codex_server import REASONING_MODEL, CodexServer
+from tests.fakes.codex_server import CodexServer
 from tests.support.agents import Agent, Refused
-from tests.support.edge import serving
-from tests.support.house import codex_upstream, route, write_upstreams
-from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
-MODEL = "thinker"
 FIRST, AWAY, TURNS = 6, 3, 15
 """Turns before the outage, during it, and altogether."""
-
-
-class Thinker:
-    """The model MODEL: a strict upstream, and the file that names it."""
-
-    def __init__(self, directory: Path) -> None:
-        self.port = free_port()
-        self.server = CodexServer()
-        candidate = {"upstream": "c1", "model": REASONING_MODEL}
-        self.file = write_upstreams(directory, [codex_upstream("c1", self.port)], [route(MODEL, candidate)])
-
-
-@pytest.fixture
-async def thinker(tmp_path: Path) -> AsyncIterator[Thinker]:
-    thinker = Thinker(tmp_path)
-    async with serving(thinker.server, port=thinker.port):
-        yield thinker
 
 
 def away(fleet: Fleet, how: str) -> None:
@@ -59,7 +37,7 @@ def back(fleet: Fleet, how: str) -> None:
 
 
 def agent_on(fleet: Fleet, agent_of: Callable[..., Agent]) -> Agent:
-    return agent_of([replica.url for replica in fleet.replicas], MODEL)
+    return agent_of(fleet.urls, Thinker.MODEL)
 
 
 def sealed_in(server: CodexServer, turns: Sequence[int]) -> list[str]:

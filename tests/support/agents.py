@@ -50,6 +50,10 @@ class Agent(Protocol):
         """The results of the calls of the last answer, in their order."""
         ...
 
+    def use_key(self, key: str) -> None:
+        """From now on."""
+        ...
+
     async def aclose(self) -> None: ...
 
 
@@ -111,6 +115,10 @@ class ClaudeAgent:
         text = "".join(block.text for block in kept if block.type == "text")
         return Answered(text, self._calls, len(kept) < len(answer.content))
 
+    def use_key(self, key: str) -> None:
+        for client in self._clients:
+            client.api_key = key
+
     async def aclose(self) -> None:
         for client in self._clients:
             await client.close()
@@ -156,6 +164,10 @@ class _HttpAgent:
         self._calls = tuple(calls)
         self.turns += 1
         return Answered(text, self._calls, reasoned)
+
+    def use_key(self, key: str) -> None:
+        for client in self._clients:
+            client.headers.update(self._auth(key))
 
     async def aclose(self) -> None:
         for client in self._clients:
