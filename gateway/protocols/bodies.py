@@ -17,6 +17,10 @@ from gateway.kernel.json import Json, JsonError, JsonObject, loads
 MAX_DEPTH = 128
 """Levels of a body. Parsers read far deeper, but that could not be written again for an upstream."""
 
+MAX_VALUES = 100_000
+"""Members of objects and elements of arrays in a body. Each costs time on the loop that all turns share; a
+long conversation with its tools has some ten thousand.
+"""
 MAX_CLIENT = 64
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -81,15 +85,18 @@ def load_object(body: bytes) -> JsonObject:
         raise InvalidRequest(_json_problem(body, error)) from None
     if not isinstance(value, dict):
         raise InvalidRequest(f"The request body must be a JSON object, not {_named(value)}")
-    if _deeper_than(value, MAX_DEPTH):
-        raise InvalidRequest(f"The request body is nested more than {MAX_DEPTH} levels deep")
+    _check_shape(value)
     return value
 
 
-def _deeper_than(value: Json, limit: int) -> bool:
-    """Level by level, without recursion."""
+def _check_shape(value: JsonObject) -> None:
+    """Level by level, without recursion. Raises InvalidRequest."""
     level: list[Json] = [value]
-    for _ in range(limit):
+    values = 0
+    for _ in range(MAX_DEPTH):
+        values += sum(map(len, level))  # type: ignore[arg-type]
+        if values > MAX_VALUES:
+            raise InvalidRequest(f"The request body holds more than {MAX_VALUES} values")
         level = [
             child
             for parent in level
@@ -97,8 +104,8 @@ def _deeper_than(value: Json, limit: int) -> bool:
             if isinstance(child, dict | list)
         ]
         if not level:
-            return False
-    return True
+            return
+    raise InvalidRequest(f"The request body is nested more than {MAX_DEPTH} levels deep")
 
 
 def _json_problem(body: bytes, error: JsonError) -> str:

@@ -3,6 +3,7 @@
 Nothing is enforced: a model may still answer otherwise, which is why the format is told as a loss.
 """
 
+import re
 from typing import Final, Literal
 
 from gateway.kernel.json import dumps
@@ -14,6 +15,8 @@ _ASK: Final = (
 _ASK_SCHEMA: Final = " The value must be valid against this JSON Schema:\n"
 _FENCE: Final = "```"
 _CLOSE: Final = "\n```"
+_OPENING: Final = re.compile(r"```[ \t]*[A-Za-z]*[ \t\r]*")
+"""The fence and the name of its language; letters that begin a value, as in `true`, are taken for a name."""
 
 
 def wants_json(wanted: OutputFormat | None) -> bool:
@@ -33,12 +36,13 @@ class Unfenced:
     """Takes away the fence around a whole answer, and what is said behind it.
 
     A line of JSON never begins with backticks, because a string holds no line end: the first such line is the
-    end of the fence. An answer that begins otherwise passes as it is.
+    end of the fence. Where the value stands on the very line that opens the fence, the fence ends with the
+    answer. An answer that begins otherwise passes as it is.
     """
 
     def __init__(self) -> None:
         self._held = ""
-        self._state: Literal["start", "plain", "inside", "after"] = "start"
+        self._state: Literal["start", "plain", "inside", "inline", "after"] = "start"
 
     def feed(self, text: str) -> str:
         """What is certain now."""
@@ -49,27 +53,35 @@ class Unfenced:
                 return ""
             case "inside":
                 return self._inside(text)
+            case "inline":
+                return self._inline(text)
             case "start":
                 return self._start(text)
 
     def finish(self) -> str:
         """The rest, at the end of the answer."""
         held, self._held = self._held, ""
+        if self._state == "inline":
+            return held.rstrip().removesuffix(_FENCE).rstrip()
         return held
 
     def _start(self, text: str) -> str:
         self._held += text
         begun = self._held.lstrip()
-        if _FENCE.startswith(begun[:3]) and len(begun) < len(_FENCE):
+        if len(begun) < len(_FENCE) and _FENCE.startswith(begun):
             return ""
-        if not begun.startswith(_FENCE):
+        opening = _OPENING.match(begun)
+        if opening is None:
             self._state = "plain"
             return self.finish()
-        line_end = begun.find("\n")
-        if line_end < 0:
-            return ""
-        self._held, self._state = "", "inside"
-        return self._inside(begun[line_end + 1 :])
+        if opening.end() == len(begun):
+            return ""  # what comes next may still belong to the fence
+        self._held = ""
+        if begun[opening.end()] == "\n":
+            self._state = "inside"
+            return self._inside(begun[opening.end() + 1 :])
+        self._state = "inline"
+        return self._inline(begun[opening.end() :])
 
     def _inside(self, text: str) -> str:
         held = self._held + text
@@ -80,6 +92,12 @@ class Unfenced:
         keep = next((n for n in range(min(len(held), len(_CLOSE)), 0, -1) if held.endswith(_CLOSE[:n])), 0)
         self._held = held[len(held) - keep :]
         return held[: len(held) - keep]
+
+    def _inline(self, text: str) -> str:
+        held = self._held + text
+        sure = len(held.rstrip("` \t\r\n"))
+        self._held = held[sure:]
+        return held[:sure]
 
 
 def unfenced(text: str) -> str:

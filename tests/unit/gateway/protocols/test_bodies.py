@@ -2,7 +2,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from gateway.kernel.errors import InvalidRequest
-from gateway.protocols.bodies import check, load_object, missing
+from gateway.protocols.bodies import MAX_VALUES, check, load_object, missing
 
 
 class Inner(BaseModel):
@@ -90,3 +90,11 @@ def test_a_part_of_a_body_is_named_from_the_top() -> None:
     with pytest.raises(InvalidRequest) as caught:
         check(Outer, {}, at="input.3")
     assert caught.value.param == "input.3.name"
+
+
+@pytest.mark.parametrize("unit", [b"{}", b"0", b'[""]'])
+def test_a_body_of_too_many_values_is_refused(unit: bytes) -> None:
+    body = b'{"x":[' + b",".join([unit] * MAX_VALUES) + b"]}"
+    with pytest.raises(InvalidRequest, match=f"more than {MAX_VALUES} values"):
+        load_object(body)
+    load_object(b'{"x":[' + b",".join([b"0"] * (MAX_VALUES - 1)) + b"]}")
