@@ -1,4 +1,4 @@
-"""Whose reasoning it is: tenants with equal session ids, keys of one tenant, fleets that share; sealed state."""
+"""Whose reasoning it is: tenants with equal session ids, keys of one tenant, shared fleets; sealed state."""
 
 import base64
 from collections.abc import Callable, Sequence
