@@ -25,7 +25,7 @@ run: $(RUN_STAMP) ## Serve on http://127.0.0.1:8317 with the bundled Lingma simu
 	@exec $(BIN)/lingma-gateway up
 
 .PHONY: test
-test: test-unit test-contract test-matrix test-conformance test-e2e test-examples test-clients ## Run every test (installs what it needs, a Redis server included)
+test: test-unit test-contract test-matrix test-fuzz test-conformance test-e2e test-examples test-clients ## Run every test (installs what it needs, a Redis server included)
 
 .PHONY: test-unit
 test-unit: $(DEV_STAMP) redis-server ## Unit and property tests
@@ -38,6 +38,10 @@ test-contract: $(DEV_STAMP) redis-server ## Every implementation of a port again
 .PHONY: test-matrix
 test-matrix: $(DEV_STAMP) ## Every upstream answer through every client encoder (REWRITE_SNAPSHOTS=1 writes the snapshots)
 	$(PYTEST) tests/matrix -n $(WORKERS)
+
+.PHONY: test-fuzz
+test-fuzz: $(DEV_STAMP) ## Thousands of bad requests, each with a legal answer (FUZZ_SEED=..., FUZZ_ONLY=chat:1234)
+	$(PYTEST) tests/fuzz $(if $(FUZZ_ONLY),-s -k one_request,-n $(WORKERS))
 
 .PHONY: test-conformance
 test-conformance: $(DEV_STAMP) redis-server ## Official SDKs against a live gateway

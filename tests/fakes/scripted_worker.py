@@ -108,7 +108,7 @@ async def answers(job: Job) -> None:
 
 
 class ScriptedWorker:
-    """Plays one script for each Submit, in order, then `answers` for ever."""
+    """Plays one script for each Submit, in order, then `default_script` for ever."""
 
     def __init__(self, stores: Stores, name: str = "w", *scripts: Script, capacity: int = 4) -> None:
         self.stores = stores
@@ -116,6 +116,7 @@ class ScriptedWorker:
         self.capacity = capacity
         self.epoch = 1
         self.scripts = list(scripts)
+        self.default_script: Script = answers
         self.jobs: list[Job] = []
         self.ready = True
         self.login = "logged_in"
@@ -164,7 +165,7 @@ class ScriptedWorker:
             case Submit():
                 job = Job(self, envelope, command)
                 self.jobs.append(job)
-                script = self.scripts.pop(0) if self.scripts else answers
+                script = self.scripts.pop(0) if self.scripts else self.default_script
                 group.create_task(script(job))  # type: ignore[arg-type]
             case Cancel():
                 for job in self.jobs:

@@ -110,7 +110,7 @@ def _check_order(chunks: list[Any]) -> None:
     deltas = [chunk["choices"][0] for chunk in spoken]
     assert [("role" in delta["delta"]) for delta in deltas] == [True] + [False] * (len(deltas) - 1)
     assert [bool(delta["finish_reason"]) for delta in deltas] == [False] * (len(deltas) - 1) + [True]
-    assert all(chunk["usage"] is None for chunk in spoken)
+    assert all(chunk.get("usage") is None for chunk in spoken)
     assert usage is None or usage["usage"]
     assert len({tuple((name, chunk[name]) for name in ("id", "created", "model")) for chunk in chunks}) == 1
 

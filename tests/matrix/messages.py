@@ -24,6 +24,8 @@ from tests.matrix.gallery import Offer
 _CLIENT = Anthropic(api_key="any", base_url="http://127.0.0.1:9")
 _EVENT: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
 _OURS = {"message.usage.estimated", "usage.estimated"}
+_OTHER_ERRORS = {"request_too_large"}
+"""Documented types that the SDK's types leave out."""
 
 
 class MessagesColumn:
@@ -75,9 +77,10 @@ class MessagesColumn:
 
     def read_error(self, body: bytes) -> JsonObject:
         value: Any = loads(body)
-        ErrorResponse.model_validate({"request_id": None, **value})
         assert value.keys() == {"type", "error"}
         error: JsonObject = value["error"]
+        if error["type"] not in _OTHER_ERRORS:
+            ErrorResponse.model_validate({"request_id": None, **value})
         assert error.keys() == {"type", "message"}
         return error
 
