@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.antigravity_server import AntigravityServer
 from tests.fakes.codex_server import REASONING_MODEL, CodexServer
 from tests.support.edge import serving
-from tests.support.house import House, codex_upstream, route, write_upstreams
+from tests.support.house import GOOGLE_KEYS, House, Slot, codex_upstream, route, write_upstreams
 from tests.support.ports import free_port
 from tests.support.processes import Service, asks_of, pool_ready, serve, work
 from tests.support.redis_server import RedisServer
@@ -92,11 +93,33 @@ class CodexSlot:
 
 
 @pytest.fixture
-async def codex(house: House) -> AsyncIterator[CodexSlot]:
-    slot = house.slot()
+def slot(house: House) -> Slot:
+    return house.slot()
+
+
+@pytest.fixture
+async def codex(house: House, slot: Slot) -> AsyncIterator[CodexSlot]:
     server = CodexServer()
     async with serving(server, port=slot.codex_port):
         yield CodexSlot(house, slot.codex, server)
+
+
+class GeminiSlot:
+    """The same with a Gemini upstream."""
+
+    def __init__(self, house: House, model: str, server: AntigravityServer) -> None:
+        self.house = house
+        self.urls = house.urls
+        self.model = model
+        self.server = server
+
+
+@pytest.fixture
+async def gemini(house: House, slot: Slot) -> AsyncIterator[GeminiSlot]:
+    """It takes no word that skips the check of signatures."""
+    server = AntigravityServer(keys=GOOGLE_KEYS, sentinel=False)
+    async with server.running(slot.gemini_port):
+        yield GeminiSlot(house, slot.gemini, server)
 
 
 class Thinker:

@@ -73,6 +73,11 @@ class Signatures:
         self._minted: dict[str, Minted] = {}
         self.stale: set[str] = set()
 
+    @property
+    def given_out(self) -> list[str]:
+        """Oldest first."""
+        return list(self._minted)
+
     def mint(self, model: str, turn: int, part: Part, whole: str = "") -> str:
         """whole: the text up to here, which a signature at its end is for."""
         kind, subject = _subject(part)

@@ -10,6 +10,7 @@ import contextlib
 import json
 import threading
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -101,8 +102,9 @@ class AntigravityServer:
         return f"http://127.0.0.1:{self.port}"
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator["AntigravityServer"]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+    async def running(self, port: int = 0) -> AsyncIterator["AntigravityServer"]:
+        """Any free port unless one is given."""
+        server = await asyncio.start_server(self._serve, "127.0.0.1", port)
         self.port = server.sockets[0].getsockname()[1]
         try:
             yield self
@@ -248,10 +250,8 @@ class AntigravityServer:
         if reply.error is not None:
             return await self._whole(writer, 200, reply.error)
         parts = tuple(part for chunk in reply.chunks for part in chunk)
-        joined = _joined(parts)
-        (chunk,) = self._chunks(
-            Reply((joined,), reply.finish, reply.message, reply.candidate, reply.blocked), model
-        )
+        chunks = (_joined(parts),) if reply.chunks else ()
+        (chunk,) = self._chunks(replace(reply, chunks=chunks, ends_late=False), model)
         return await self._whole(writer, 200, chunk)
 
     # -- what is asked ------------------------------------------------------------------------------------

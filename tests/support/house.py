@@ -5,7 +5,6 @@ antigravity upstream with credentials of their own, on ports where nobody listen
 there. What one test wears out (credentials that rest, sessions) no other test meets.
 """
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +18,8 @@ from tests.support.redis_server import RedisServer
 KEYS = {"alice-1": "alice", "alice-2": "alice", "bob-1": "bob"}
 """By key: the tenant."""
 LEASES = "lg:v1:inflight"
+GEMINI_MODEL = "gemini-3-pro"
+GOOGLE_KEYS = ("AIza-one", "AIza-two")
 
 
 def codex_upstream(name: str, port: int, *keys: str, **more: Any) -> dict[str, Any]:
@@ -29,6 +30,17 @@ def codex_upstream(name: str, port: int, *keys: str, **more: Any) -> dict[str, A
         "base_url": f"http://127.0.0.1:{port}/v1",
         "credentials": [{"id": key, "api_key": key} for key in keys or ("sk-one", "sk-two")],
         "models": [REASONING_MODEL, {"id": PLAIN_MODEL, "reasoning": False}],
+        **more,
+    }
+
+
+def antigravity_upstream(name: str, port: int, *keys: str, **more: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "kind": "antigravity",
+        "base_url": f"http://127.0.0.1:{port}",
+        "credentials": [{"id": key, "api_key": key} for key in keys or GOOGLE_KEYS],
+        "models": [GEMINI_MODEL],
         **more,
     }
 
@@ -54,7 +66,7 @@ def write_keys(directory: Path, keys: Mapping[str, str] = KEYS) -> str:
 
 
 class Slot(NamedTuple):
-    """Names of models: of the one upstream, of the other, of both."""
+    """Models of one upstream and of the other, of both by rank, and of both by weight."""
 
     number: int
     codex_port: int
@@ -64,11 +76,35 @@ class Slot(NamedTuple):
     def codex(self) -> str:
         return f"codex-{self.number}"
 
-    def entries(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """Its upstreams and routes."""
-        name = f"c{self.number}"
-        codex = {"upstream": name, "model": REASONING_MODEL}
-        return [codex_upstream(name, self.codex_port)], [route(self.codex, codex)]
+    @property
+    def gemini(self) -> str:
+        return f"gemini-{self.number}"
+
+    @property
+    def ranked(self) -> str:
+        """Codex, and antigravity when it fails."""
+        return f"ranked-{self.number}"
+
+    @property
+    def weighted(self) -> str:
+        """Three conversations on codex for each on antigravity."""
+        return f"weighted-{self.number}"
+
+    def upstreams(self) -> list[dict[str, Any]]:
+        return [
+            codex_upstream(f"c{self.number}", self.codex_port),
+            antigravity_upstream(f"a{self.number}", self.gemini_port),
+        ]
+
+    def routes(self) -> list[dict[str, Any]]:
+        codex = {"upstream": f"c{self.number}", "model": REASONING_MODEL}
+        gemini = {"upstream": f"a{self.number}", "model": GEMINI_MODEL}
+        return [
+            route(self.codex, codex),
+            route(self.gemini, gemini),
+            route(self.ranked, codex, {**gemini, "rank": 1}),
+            route(self.weighted, {**codex, "weight": 3}, gemini),
+        ]
 
 
 class House:
@@ -79,12 +115,11 @@ class House:
         self.replicas: list[Service] = []
         self._slots = [Slot(number, free_port(), free_port()) for number in range(1, slots + 1)]
         self._next: Iterator[Slot] = iter(self._slots)
-        entries = [slot.entries() for slot in self._slots]
         self.env = {
             "UPSTREAMS_FILE": write_upstreams(
                 directory,
-                list(itertools.chain.from_iterable(upstreams for upstreams, _ in entries)),
-                list(itertools.chain.from_iterable(routes for _, routes in entries)),
+                [upstream for slot in self._slots for upstream in slot.upstreams()],
+                [one for slot in self._slots for one in slot.routes()],
             ),
             "KEY_FILE": write_keys(directory),
             "GATEWAY_MAX_IN_FLIGHT": "200",

@@ -1,0 +1,92 @@
+"""Agents that forget thought signatures, on a Gemini upstream that demands them: nobody notices anything.
+
+The counterpart of test_replay.py: the same agents and replicas, and a credential that fails half-way.
+"""
+
+from collections.abc import Callable
+from contextlib import aclosing
+from functools import partial
+
+import pytest
+
+from tests.e2e.conftest import GeminiSlot
+from tests.e2e.test_replay import work
+from tests.fakes.antigravity_brain import FORBIDDEN, OVERLOADED, Reply, limited
+from tests.fakes.antigravity_server import WRONG_KEY, Recorded
+from tests.support.agents import TOOL, Agent, Answered, ChatAgent, ClaudeAgent, GeminiAgent, ResponsesAgent
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+
+TURNS = 20
+FAULTS = {"bad key": WRONG_KEY, "forbidden": FORBIDDEN, "429": limited(delay="2s"), "503": OVERLOADED}
+AGENTS: dict[str, Callable[..., Agent]] = {
+    "messages": partial(ClaudeAgent, session="5e55-40"),
+    "chat": ChatAgent,
+    "responses": ResponsesAgent,
+    "gemini": GeminiAgent,
+}
+
+
+def call(step: int, *, sign: bool) -> dict[str, object]:
+    return {"functionCall": {"name": TOOL, "args": {"step": step}}, "sign": sign}
+
+
+def reply_of(turn: int) -> Reply:
+    """As test_replay.answer_of(). Each has one signature: on its first call, or at the end of its words."""
+    thought = {"text": f"I think about {turn}.", "thought": True}
+    match turn % 4:
+        case 0:
+            return Reply(((thought,), (call(turn, sign=True),)))
+        case 1:
+            return Reply(((thought,), ({"text": f"Trying {turn}."},), (call(turn, sign=True),)))
+        case 2:
+            return Reply(((thought,), (call(turn, sign=True), call(-turn, sign=False))))
+        case _:
+            return Reply(
+                (
+                    (thought,),
+                    ({"text": "Done "},),
+                    ({"text": f"with {turn}."},),
+                    ({"text": "", "sign": True},),
+                )
+            )
+
+
+def said_as_told(answer: Answered, told: Reply) -> None:
+    parts = [part for chunk in told.chunks for part in chunk]
+    assert answer.text == "".join(part.get("text", "") for part in parts if not part.get("thought"))
+    calls = [part["functionCall"]["args"] for part in parts if "functionCall" in part]
+    assert [one.arguments for one in answer.calls] == calls
+    assert answer.reasoned
+
+
+def signatures_of(request: Recorded) -> list[str]:
+    parts = (part for content in request.request["contents"] for part in content["parts"])
+    return [part["thoughtSignature"] for part in parts if "thoughtSignature" in part]
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+@pytest.mark.parametrize("agent_of", AGENTS.values(), ids=AGENTS)
+async def test_a_loop_of_twenty_turns_keeps_its_signatures_through_a_failing_credential(
+    gemini: GeminiSlot, agent_of: Callable[..., Agent], fault: Reply
+) -> None:
+    server = gemini.server
+    server.queue += [reply_of(turn) for turn in range(TURNS)]
+    answered: list[Recorded] = []
+    failing = ""
+    async with aclosing(agent_of(gemini.urls, gemini.model, key="alice-1")) as agent:
+        async for turn, answer in work(agent, TURNS):
+            said_as_told(answer, reply_of(turn))
+            answered.append(server.requests[-1])
+            if turn == TURNS // 2:
+                failing = answered[-1].key
+                server.by_key[failing] = [fault] * TURNS
+    assert server.refusals == []
+    minted = server.signatures.given_out
+    assert len(minted) == TURNS
+    for turn, request in enumerate(answered):
+        assert signatures_of(request) == minted[:turn], f"turn {turn}"
+    assert {request.key for request in answered[TURNS // 2 + 1 :]} == set(server.keys) - {failing}
+    failed = [request for request in server.requests if request not in answered]
+    assert failed, "nothing failed: the test has not tested anything"
+    assert {request.key for request in failed} == {failing}
