@@ -19,7 +19,7 @@ from gateway.admin.commands import WorkerDesk
 from gateway.admin.routes import AdminPorts
 from gateway.app import build_app
 from gateway.catalog import Catalog, LingmaModels
-from gateway.container_upstreams import open_upstreams, routes_of
+from gateway.container_upstreams import conversation_of, open_upstreams, routes_of
 from gateway.engine.admission import Admission
 from gateway.engine.drain import Drain
 from gateway.engine.routing import Router
@@ -35,7 +35,7 @@ from gateway.kernel.errors import StoreError
 from gateway.kernel.ids import ReplicaId
 from gateway.protocols.http import EdgeLimits
 from gateway.protocols.responses.encode import OnEof
-from gateway.sessions.policy import SessionPolicy, affinity
+from gateway.sessions.policy import SessionPolicy
 from gateway.sessions.store import SessionCache, SessionLimits
 from gateway.sessions.store_memory import MemorySessionCache
 from gateway.sessions.store_redis import RedisSessionCache
@@ -147,7 +147,7 @@ async def open_deps(
                 own_names=AGENT_MODELS,
                 upstreams=upstreams,
                 routes=routes,
-                affinity=affinity,
+                affinity=conversation_of,
             ),
             admission=admission,
             drain=drain,

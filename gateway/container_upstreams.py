@@ -8,11 +8,14 @@ from gateway.kernel.aio import background, supervise
 from gateway.kernel.clock import Clock
 from gateway.replay.antigravity import AntigravityReplay
 from gateway.replay.codex import CodexReplay
+from gateway.replay.derived import derived_session
+from gateway.sessions.policy import affinity
 from gateway.settings_upstreams import ReplaySettings
 from gateway.store.backends import Stores
 from gateway.store.kv_memory import MemoryKV
 from gateway.store.kv_modes import Availability, BestEffortKV, RequiredKV
 from gateway.turn.ports import Executor
+from gateway.turn.request import Turn
 from gateway.upstreams.antigravity.executor import AntigravityExecutor
 from gateway.upstreams.codex.executor import CodexExecutor
 from gateway.upstreams.config import RouteConfig, UpstreamConfig, UpstreamsConfig
@@ -77,6 +80,17 @@ def _executor(
         clock,
         isolation=replay.isolation,
     )
+
+
+def conversation_of(turn: Turn) -> str:
+    """What the turns of a conversation have in common, so that they meet the same account and its cached
+    prompts. What it begins with tells conversations apart whose clients name neither themselves nor it:
+    their system prompt alone would send all of one program to one account.
+    """
+    if turn.user or turn.affinity:
+        return affinity(turn)
+    derived = derived_session(turn.items, dialect=turn.raw.dialect, tenant=turn.tenant)
+    return derived or affinity(turn)
 
 
 def routes_of(routes: Sequence[RouteConfig]) -> dict[str, list[Target]]:

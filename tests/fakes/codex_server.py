@@ -18,6 +18,9 @@ from tests.fakes.codex_blobs import MOMENT, Vault, kind_of, text_of
 from tests.fakes.codex_brain import Answer, Speaker, answer_to
 from tests.fakes.codex_rules import Refusal, check_calls, check_ids, check_settings, refuse, request_check
 
+HANG_S = 60
+BREATH_S = 0.1
+"""Between what an answer says and its bad end, for a caller to read the one before it meets the other."""
 REASONING_MODEL = "gpt-5.2"
 PLAIN_MODEL = "gpt-4.1"
 
@@ -291,6 +294,8 @@ class CodexServer:
                     await self.gate.wait()
                 await exchange.piece(event)
             await exchange.flush()
+            if answer.end != "completed":
+                await asyncio.sleep(BREATH_S)
             if answer.end == "cut":
                 raise _Cut
             if answer.end == "hang":
@@ -310,6 +315,8 @@ class CodexServer:
         if answer.gate_after is not None:
             await self.gate.wait()
         match answer.end:
+            case "hang":
+                await exchange.until_left()
             case "cut":
                 await exchange.half(dumps(_ended(answer, response, output)[1]))
             case _:
@@ -409,6 +416,10 @@ class _Exchange:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             watcher.cancel()
+
+    async def until_left(self) -> None:
+        async with asyncio.timeout(HANG_S):
+            await self._watch()
 
     async def _watch(self) -> None:
         while True:

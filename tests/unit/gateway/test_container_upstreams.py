@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.container_upstreams import open_upstreams, routes_of
+from gateway.container_upstreams import conversation_of, open_upstreams, routes_of
 from gateway.engine.routing import Target
 from gateway.kernel.clock import SystemClock
 from gateway.settings_upstreams import ReplaySettings
@@ -10,6 +10,7 @@ from gateway.store.backends import open_memory
 from gateway.upstreams.antigravity.executor import AntigravityExecutor
 from gateway.upstreams.codex.executor import CodexExecutor
 from gateway.upstreams.config import UpstreamsConfig, read_upstreams_file
+from tests.support.codex import chat
 
 FILE = """
 upstreams:
@@ -66,3 +67,14 @@ def test_a_route_names_the_model_that_was_asked_for_unless_it_says_another(confi
         Target(upstream="gem", model="gemini", rank=1),
     ]
     assert routes["other"][0].model == "other"
+
+
+def test_a_conversation_is_known_by_its_user_or_else_by_how_it_begins() -> None:
+    system, hi = {"role": "system", "content": "s"}, {"role": "user", "content": "hi"}
+    first = conversation_of(chat(system, hi))
+    later = chat(system, hi, {"role": "assistant", "content": "a"}, {"role": "user", "content": "b"})
+    assert conversation_of(later) == first
+    assert conversation_of(chat(system, {"role": "user", "content": "other"})) != first
+    named = {conversation_of(chat(system, {"role": "user", "content": text}, user="u")) for text in "ab"}
+    assert len(named) == 1
+    assert conversation_of(chat(system)) == conversation_of(chat(system)) != ""
