@@ -151,7 +151,7 @@ class CodexDecoder:
         except msgspec.DecodeError:
             self._fail("The upstream answered with something that is no response", events)
         else:
-            if response.status in ("failed", "cancelled"):
+            if response.status in ("failed", "cancelled") or response.is_error:
                 self._failed(body, events)
             else:
                 self._complete(response, body, events, incomplete=response.status == "incomplete")

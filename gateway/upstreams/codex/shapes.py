@@ -103,6 +103,11 @@ class Response(msgspec.Struct):
     usage: UsageShape | None = None
     incomplete_details: _Reason | None = None
 
+    @property
+    def is_error(self) -> bool:
+        """Some say with a 200 that something went wrong, or something else altogether."""
+        return self.status is None and self.output is None
+
 
 decode_type = msgspec.json.Decoder(_Typed).decode
 decode_said = msgspec.json.Decoder(Said).decode

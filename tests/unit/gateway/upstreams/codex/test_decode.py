@@ -310,6 +310,12 @@ def test_an_answer_that_was_not_streamed_is_one_frame() -> None:
     )
     assert isinstance(failed.events[-1], TurnFailed)
     assert isinstance(decoder().feed_whole(b"<html>").events[-1], TurnFailed)
+    overloaded = (
+        decoder().feed_whole(b'{"error":{"code":"server_is_overloaded","message":"full"}}').events[-1]
+    )
+    assert isinstance(overloaded, TurnFailed)
+    assert overloaded.error.message == "full"
+    assert isinstance(decoder().feed_whole(b"{}").events[-1], TurnFailed)
 
 
 ITEMS = [message("a"), call("c1"), SIGNED, {"type": "odd", "id": "o"}]
