@@ -107,6 +107,8 @@ class GeminiEncoder:
         self._usage: Usage | None = None
         self._raw_end = False
         """The upstream's own chunk that says why it ends has gone out."""
+        self._in_raw = False
+        """The open item was begun in the upstream's own chunks, which have said it."""
 
     def encode(self, burst: Sequence[Frame]) -> bytes:
         out: list[bytes] = []
@@ -155,7 +157,8 @@ class GeminiEncoder:
                 self._release(out)
                 self._start()
             case ItemDone():
-                self._done(event, out)
+                if not self._in_raw:
+                    self._done(event, out)
             case UsageReported():
                 self._usage = merge(self._usage, event.usage)
             case Heartbeat():
@@ -242,7 +245,7 @@ class GeminiEncoder:
         """The events of a chunk that goes out as it came say nothing but what the stream's end needs."""
         self._raw_end = self._raw_end or b'"finishReason"' in raw or b'"blockReason"' in raw
         self._emit(rename_model(raw, self._model), out)
-        self._spoken = True
+        self._spoken = self._in_raw = True
         for event in events:
             if isinstance(event, UsageReported | TurnCompleted):
                 self._say(event, out)
@@ -255,7 +258,7 @@ class GeminiEncoder:
     # -- items --------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        self._spoken = False
+        self._spoken = self._in_raw = False
         self._channel = None
         self._annotations = []
         self._item_signature = ""

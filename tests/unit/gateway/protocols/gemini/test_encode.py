@@ -490,6 +490,17 @@ def test_a_cut_does_not_repeat_what_the_upstreams_chunks_said() -> None:
     assert "error" in error
 
 
+def test_an_item_that_went_out_in_the_upstreams_chunks_is_not_said_at_its_end() -> None:
+    raw = b'{"candidates":[{"content":{"parts":[{"text":"A","thoughtSignature":"c2ln"}],"role":"model"}}]}'
+    signed = Origin(executor="x", dialect="gemini", signature="c2ln")
+    done = ItemDone(0, Message(role="assistant", parts=(TextPart("A"),), origin=signed))
+    begun = Frame((STARTED, *said("A")[:2]), raw=raw, dialect="gemini")
+    chunks = read(GeminiEncoder(make_turn()).encode([begun, Frame((done, FAILED))]))
+    assert ["error" in chunk for chunk in chunks] == [False, True]
+    more = [begun, Frame((done, ItemStarted(1, "message", "i"), TextDelta(1, "B"))), Frame((STOP,))]
+    assert [part["text"] for part in parts(read(GeminiEncoder(make_turn()).encode(more)))] == ["A", "B", ""]
+
+
 def test_a_blocked_prompt_that_the_upstream_said_is_not_said_again() -> None:
     raw = b'{"promptFeedback":{"blockReason":"SAFETY"}}'
     frame = Frame((STARTED,), raw=raw, dialect="gemini")
