@@ -16,7 +16,7 @@ from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
 from starlette.types import ASGIApp
 
-from gateway import h2_limits
+from gateway import server_repairs
 from gateway.container import open_deps
 from gateway.engine.drain import Drain
 from gateway.kernel.aio import Tasks
@@ -97,7 +97,7 @@ async def serve_until_stopped(
         hard = True
         drain.hurry()
 
-    h2_limits.apply()
+    server_repairs.apply()
     with stop_signals(first, second):
         await serve(
             cast(ASGIFramework, asgi), hypercorn_config(sock), shutdown_trigger=stop.wait, mode="asgi"

@@ -79,6 +79,8 @@ class TurnFields(TypedDict):
 
 def load_object(body: bytes) -> JsonObject:
     """Raises InvalidRequest when the body is no JSON object, saying where it breaks."""
+    if len(body) > MAX_VALUES and _too_rich(body):
+        raise InvalidRequest(f"The request body holds more than {MAX_VALUES} values")
     try:
         value = loads(body)
     except JsonError as error:
@@ -87,6 +89,13 @@ def load_object(body: bytes) -> JsonObject:
         raise InvalidRequest(f"The request body must be a JSON object, not {_named(value)}")
     _check_shape(value)
     return value
+
+
+def _too_rich(body: bytes) -> bool:
+    """Whether reading it would make millions of objects: judged by brackets and commas, of which texts hold
+    some, too, and images none.
+    """
+    return body.count(b"{") + body.count(b"[") > 10 * MAX_VALUES or body.count(b",") > 40 * MAX_VALUES
 
 
 def _check_shape(value: JsonObject) -> None:

@@ -17,8 +17,15 @@ from gateway.kernel.json import dumps
 from gateway.telemetry.redact import redact_fields
 
 _FIRST = ("ts", "level", "event", "logger")
-_NOISY = {"asyncio": logging.WARNING, "opentelemetry": logging.WARNING, "websockets": logging.WARNING}
-"""Libraries whose INFO and DEBUG tell nothing about the gateway."""
+_NOISY = {
+    "aiohttp": logging.WARNING,
+    "asyncio": logging.WARNING,
+    "h2": logging.WARNING,
+    "hpack": logging.WARNING,
+    "opentelemetry": logging.WARNING,
+    "websockets": logging.WARNING,
+}
+"""Libraries whose INFO and DEBUG tell nothing about the gateway. That of hpack is every header: keys."""
 
 
 class _OurHandler(logging.StreamHandler[TextIO]):

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import h2.config
@@ -9,7 +10,7 @@ import h2.connection
 import h2.events
 import pytest
 
-from gateway import h2_limits
+from gateway import server_repairs
 from tests.support.edge import serving
 
 CHUNK = b"x" * 4096
@@ -39,7 +40,7 @@ class Endless:
 
 @pytest.fixture
 async def app() -> AsyncIterator[Endless]:
-    h2_limits.apply()
+    server_repairs.apply()
     yield Endless()
 
 
@@ -84,3 +85,74 @@ async def test_an_upgrade_with_broken_settings_ends_its_connection_and_no_more(
 
 def port_of(address: object) -> int:
     return int(str(address).rsplit(":", 1)[-1].rstrip("/"))
+
+
+class Greeting:
+    """Says hello, slowly when asked to."""
+
+    def __init__(self) -> None:
+        self.go_on = asyncio.Event()
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
+        if scope["path"] == "/slow":
+            await self.go_on.wait()
+        await send({"type": "http.response.body", "body": b"hello", "more_body": False})
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_a_connection_that_its_client_has_closed_is_given_up_at_once() -> None:
+    server_repairs.apply()
+    async with serving(Greeting()) as address:
+        before = descriptors()
+        for _ in range(20):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port_of(address))
+            writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            await reader.readuntil(b"hello")
+            writer.close()
+            await writer.wait_closed()
+        async with asyncio.timeout(5):
+            while descriptors() > before:
+                await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        [(b":method", b"GET"), (b":path", "/modéls".encode()), (b":scheme", b"http"), (b":authority", b"x")],
+        [(b":method", "é".encode()), (b":path", b"/"), (b":scheme", b"http"), (b":authority", b"x")],
+        [(b":method", b"CONNECT"), (b":authority", b"x:1")],
+    ],
+)
+async def test_a_request_that_makes_no_sense_is_reset_alone(bad: list[tuple[bytes, bytes]]) -> None:
+    server_repairs.apply()
+    app = Greeting()
+    async with serving(app) as address:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(address))
+        config = h2.config.H2Configuration(
+            client_side=True, header_encoding=None, validate_outbound_headers=False
+        )
+        client = h2.connection.H2Connection(config)
+        client.initiate_connection()
+        good = [(b":method", b"GET"), (b":path", b"/slow"), (b":scheme", b"http"), (b":authority", b"x")]
+        client.send_headers(1, good, end_stream=True)
+        client.send_headers(3, bad, end_stream=True)
+        writer.write(client.data_to_send())
+        ended: dict[int, str] = {}
+        async with asyncio.timeout(5):
+            while 1 not in ended:
+                data = await reader.read(65536)
+                assert data, "the connection was cut"
+                for event in client.receive_data(data):
+                    if isinstance(event, h2.events.StreamReset | h2.events.StreamEnded):
+                        ended[event.stream_id or 0] = type(event).__name__
+                        if event.stream_id == 3:
+                            app.go_on.set()
+                writer.write(client.data_to_send())
+        writer.close()
+    assert ended == {3: "StreamReset", 1: "StreamEnded"}
