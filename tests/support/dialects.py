@@ -4,13 +4,16 @@ For tests that put one conversation through several protocols. The official SDKs
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 import httpx2
 
 from gateway.kernel.json import loads
 from gateway.wire.sse import SseSplitter
+
+DEFAULT_MODEL = "org_auto"
+"""Lingma's."""
 
 
 class Said(NamedTuple):
@@ -26,7 +29,9 @@ class Spoken(Protocol):
 
     name: str
 
-    def request(self, said: Sequence[Said], *, stream: bool) -> tuple[str, dict[str, Any]]:
+    def request(
+        self, said: Sequence[Said], *, stream: bool, model: str = DEFAULT_MODEL
+    ) -> tuple[str, dict[str, Any]]:
         """Path and body."""
         ...
 
@@ -42,9 +47,11 @@ class Spoken(Protocol):
 class Chat:
     name = "chat"
 
-    def request(self, said: Sequence[Said], *, stream: bool) -> tuple[str, dict[str, Any]]:
+    def request(
+        self, said: Sequence[Said], *, stream: bool, model: str = DEFAULT_MODEL
+    ) -> tuple[str, dict[str, Any]]:
         messages = [{"role": role, "content": text} for role, text in said]
-        return "/v1/chat/completions", {"model": "org_auto", "messages": messages, "stream": stream}
+        return "/v1/chat/completions", {"model": model, "messages": messages, "stream": stream}
 
     def text(self, answer: Any) -> str:
         return str(answer["choices"][0]["message"]["content"])
@@ -61,10 +68,12 @@ class Chat:
 class Messages:
     name = "messages"
 
-    def request(self, said: Sequence[Said], *, stream: bool) -> tuple[str, dict[str, Any]]:
+    def request(
+        self, said: Sequence[Said], *, stream: bool, model: str = DEFAULT_MODEL
+    ) -> tuple[str, dict[str, Any]]:
         messages = [{"role": role, "content": text} for role, text in said if role != "system"]
         system = "\n".join(text for role, text in said if role == "system")
-        body = {"model": "org_auto", "max_tokens": 4096, "messages": messages, "stream": stream}
+        body = {"model": model, "max_tokens": 4096, "messages": messages, "stream": stream}
         return "/v1/messages", body | ({"system": system} if system else {})
 
     def text(self, answer: Any) -> str:
@@ -86,7 +95,9 @@ class Messages:
 class Responses:
     name = "responses"
 
-    def request(self, said: Sequence[Said], *, stream: bool) -> tuple[str, dict[str, Any]]:
+    def request(
+        self, said: Sequence[Said], *, stream: bool, model: str = DEFAULT_MODEL
+    ) -> tuple[str, dict[str, Any]]:
         items = [
             {
                 "type": "message",
@@ -95,7 +106,7 @@ class Responses:
             }
             for role, text in said
         ]
-        return "/v1/responses", {"model": "org_auto", "input": items, "stream": stream}
+        return "/v1/responses", {"model": model, "input": items, "stream": stream}
 
     def text(self, answer: Any) -> str:
         messages = [item for item in answer["output"] if item["type"] == "message"]
@@ -119,7 +130,9 @@ class Responses:
 class Gemini:
     name = "gemini"
 
-    def request(self, said: Sequence[Said], *, stream: bool) -> tuple[str, dict[str, Any]]:
+    def request(
+        self, said: Sequence[Said], *, stream: bool, model: str = DEFAULT_MODEL
+    ) -> tuple[str, dict[str, Any]]:
         contents = [
             {"role": "model" if role == "assistant" else "user", "parts": [{"text": text}]}
             for role, text in said
@@ -130,7 +143,7 @@ class Gemini:
         if system:
             body["systemInstruction"] = {"parts": system}
         method = "streamGenerateContent?alt=sse" if stream else "generateContent"
-        return f"/v1beta/models/org_auto:{method}", body
+        return f"/v1beta/models/{model}:{method}", body
 
     def text(self, answer: Any) -> str:
         parts = answer["candidates"][0]["content"]["parts"]
@@ -155,19 +168,27 @@ SPOKEN: tuple[Spoken, ...] = (Chat(), Messages(), Responses(), Gemini())
 class DialectStream:
     """One streamed answer, read in the background: its text so far, its events, and how it ended."""
 
-    def __init__(self, client: httpx2.AsyncClient, spoken: Spoken, said: Sequence[Said]) -> None:
+    def __init__(
+        self, client: httpx2.AsyncClient, spoken: Spoken, said: Sequence[Said], *, model: str = DEFAULT_MODEL
+    ) -> None:
         self._client = client
         self.spoken = spoken
-        self._path, self._body = spoken.request(said, stream=True)
+        self._path, self._body = spoken.request(said, stream=True, model=model)
         self.text = ""
         self.end: End = ""
         self.status = 0
+        self.headers: Mapping[str, str] = {}
+        self.refusal: Any = None
+        """The body of an answer that is no stream."""
         self.task = asyncio.get_running_loop().create_task(self._read())
 
     async def _read(self) -> None:
         splitter = SseSplitter()
         async with self._client.stream("POST", self._path, json=self._body) as response:
-            self.status = response.status_code
+            self.status, self.headers = response.status_code, response.headers
+            if self.status != 200:
+                self.refusal = loads(await response.aread())
+                return
             async for chunk in response.aiter_raw():
                 for event in splitter.feed(chunk):
                     if event.data is not None:
@@ -181,13 +202,20 @@ class DialectStream:
         return self
 
 
-async def ask(client: httpx2.AsyncClient, spoken: Spoken, said: Sequence[Said], *, stream: bool) -> str:
+async def ask(
+    client: httpx2.AsyncClient,
+    spoken: Spoken,
+    said: Sequence[Said],
+    *,
+    stream: bool,
+    model: str = DEFAULT_MODEL,
+) -> str:
     """The answer's text; fails unless it ended well."""
     if stream:
-        streamed = await DialectStream(client, spoken, said).done()
+        streamed = await DialectStream(client, spoken, said, model=model).done()
         assert (streamed.status, streamed.end) == (200, "done")
         return streamed.text
-    path, body = spoken.request(said, stream=False)
+    path, body = spoken.request(said, stream=False, model=model)
     response = await client.post(path, json=body)
     assert response.status_code == 200, response.text
     return spoken.text(response.json())
