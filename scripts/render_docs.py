@@ -4,7 +4,6 @@ Idempotent: the same code gives the same bytes. tests/unit/test_house.py calls `
 committed is current; `make docs` writes it.
 """
 
-import ast
 import asyncio
 import importlib
 import re
@@ -33,6 +32,7 @@ from gateway.telemetry.metrics import TurnStatistics, render_reference
 from gateway.turn.events import ErrorInfo
 from gateway.turn.request import RawRequest, Turn
 from gateway.turn.usage import Usage
+from scripts import docs_logging, docs_losses
 from workers.settings import WorkerSettings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -96,13 +96,6 @@ METRICS_INTRO = """
 session cache, which are the same on every replica. Who may read it: everybody with `METRICS_PUBLIC`, else who
 has `METRICS_TOKEN`, else, when that is unset, any client. No label holds what a user wrote.
 """
-LOGGING_INTRO = """
-One JSON object a line on stderr; readable lines where stderr is a terminal. Every record has `ts` (UTC),
-`level`, `event` and `logger`; within a request also `request_id`, and `trace_id` while it is traced. The
-event is a name, `area.verb`, to filter and alert on; its fields are listed here. Bodies, prompts, keys
-and tokens are in no field, and what looks like a credential is replaced by `[redacted]`. Records of
-Hypercorn and of other libraries take the same way with a sentence for an event.
-"""
 
 
 def _prose(text: str) -> list[str]:
@@ -125,7 +118,8 @@ def pages() -> dict[Path, str]:
         reference / "settings.md": GENERATED + settings_page(),
         reference / "redis-keys.md": GENERATED + render_markdown(),
         reference / "errors.md": GENERATED + errors_page(),
-        reference / "logging.md": GENERATED + logging_page(),
+        reference / "logging.md": GENERATED + docs_logging.logging_page(_prose(docs_logging.INTRO)),
+        reference / "losses.md": GENERATED + losses_page(),
         reference / "metrics.md": GENERATED + metrics_page(),
         ROOT / ".env.example": env_example(),
     }
@@ -269,58 +263,13 @@ def _tree(root: type[GatewayError]) -> Iterator[type[GatewayError]]:
         yield from _tree(child)
 
 
-# -- logging ----------------------------------------------------------------------------------------------
+# -- losses -----------------------------------------------------------------------------------------------
 
 
-class LogCall(NamedTuple):
-    event: str
-    level: str
-    module: str
-    fields: tuple[str, ...]
-
-
-def log_calls() -> Iterator[LogCall]:
-    """Every call of a logger in the product, from its source. The simulator is a foreign program."""
-    for path in sorted([*ROOT.glob("gateway/**/*.py"), *ROOT.glob("workers/**/*.py")]):
-        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        if module.startswith("workers.simulator"):
-            continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and (call := _log_call(node, module)) is not None:
-                yield call
-
-
-def _log_call(node: ast.Call, module: str) -> LogCall | None:
-    match node:
-        case ast.Call(
-            func=ast.Attribute(value=ast.Name(id="log"), attr=level),
-            args=[ast.Constant(value=str(event)), *_],
-        ):
-            fields = [
-                str(key.value)
-                for keyword in node.keywords
-                if keyword.arg == "extra" and isinstance(keyword.value, ast.Dict)
-                for key in keyword.value.keys
-                if isinstance(key, ast.Constant)
-            ]
-            level = {"exception": "error"}.get(level, level)
-            return LogCall(event, level, module, tuple(fields))
-    return None
-
-
-def logging_page() -> str:
-    lines = [
-        "# Log events",
-        "",
-        *_prose(LOGGING_INTRO),
-        "",
-        "| event | level | module | fields |",
-        "|---|---|---|---|",
-    ]
-    for call in sorted(set(log_calls())):
-        fields = ", ".join(f"`{name}`" for name in call.fields)
-        lines.append(f"| `{call.event}` | {call.level} | `{call.module}` | {fields} |")
-    return "\n".join(lines) + "\n"
+def losses_page() -> str:
+    return docs_losses.losses_page(
+        _prose(docs_losses.INTRO), _prose(docs_losses.PLACES), _prose(docs_losses.STRICT)
+    )
 
 
 # -- metrics ----------------------------------------------------------------------------------------------

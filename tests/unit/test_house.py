@@ -18,6 +18,8 @@ import pytest
 
 from gateway.environ import leaves
 from gateway.settings import GatewaySettings
+from scripts import docs_losses
+from scripts.docs_logging import log_calls
 from workers.settings import WorkerSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -229,14 +231,14 @@ def test_only_the_catalogue_formats_keys() -> None:
 
 def test_log_events_are_named_area_verb() -> None:
     named = re.compile(r"[a-z_]+\.[a-z_]+")
-    odd = [f"{c.module}: {c.event}" for c in render_docs().log_calls() if not named.fullmatch(c.event)]
+    odd = [f"{c.module}: {c.event}" for c in log_calls() if not named.fullmatch(c.event)]
     assert odd == []
 
 
 def test_log_fields_do_not_clash_with_those_of_a_record() -> None:
     """The standard library refuses `extra` fields that a record has already: a KeyError when it matters."""
     taken = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "event", "level", "logger", "ts"}
-    clashing = [f"{c.module}: {c.event} {set(c.fields) & taken}" for c in render_docs().log_calls()]
+    clashing = [f"{c.module}: {c.event} {set(c.fields) & taken}" for c in log_calls()]
     assert [entry for entry in clashing if not entry.endswith("set()")] == []
 
 
@@ -347,6 +349,17 @@ def render_docs() -> ModuleType:
 def test_generated_documents_are_current() -> None:
     """`make docs` writes them."""
     assert [path.relative_to(ROOT).as_posix() for path in render_docs().drifted()] == []
+
+
+def test_the_page_of_log_events_knows_the_ones_whose_level_varies() -> None:
+    levels = {call.event: call.level for call in log_calls()}
+    assert levels["heartbeat.store"] == "info or warning"
+    assert levels["kv.best_effort_failed"] == "debug or error"
+
+
+def test_every_loss_is_explained() -> None:
+    """In MEANING of scripts/docs_losses.py, which has no others either."""
+    assert docs_losses.MEANING.keys() == docs_losses.told_by().keys()
 
 
 def test_every_setting_is_read_somewhere() -> None:
