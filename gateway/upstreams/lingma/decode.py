@@ -98,6 +98,8 @@ class LingmaDecoder:
         self._item_text: list[str] = []
         self._next_index = 0
         self._said: list[str] = []
+        self._text_came = False
+        """Also where the fence around it still holds all of it back."""
         self._spoken_tokens = 0
         self._filtered = False
         self.session_id = ""
@@ -177,6 +179,7 @@ class LingmaDecoder:
     def _pieces(self, pieces: list[Piece]) -> list[TurnEvent]:
         events: list[TurnEvent] = []
         for kind, text in pieces:
+            self._text_came = self._text_came or (kind == "message" and bool(text))
             if self._fence is not None and kind == "message":
                 self._say(kind, self._fence.feed(text), events)
             else:
@@ -235,7 +238,7 @@ class LingmaDecoder:
             kind = ErrorKind.UPSTREAM_TIMEOUT if status == 408 else ErrorKind.UPSTREAM_PROTOCOL
             return self._fail(kind, f"Lingma ended the answer with status {status}: {reason or 'no reason'}")
         events = self._pieces(self._answer.finish())
-        if not self._said and self._next_index_of_text() is None and params.fullAnswer:
+        if not self._text_came and params.fullAnswer:
             whole = AnswerText()
             events += self._pieces(whole.feed(params.fullAnswer) + whole.finish())
         if self._fence is not None:
@@ -249,9 +252,6 @@ class LingmaDecoder:
         self._ended = True
         events.append(TurnCompleted(finish, self.usage()))
         return events
-
-    def _next_index_of_text(self) -> int | None:
-        return self._item.index if self._item is not None and self._item.kind == "message" else None
 
     def usage(self) -> Usage:
         spoken = self._spoken_tokens + estimate_tokens("".join(self._item_text))

@@ -14,7 +14,9 @@ _ASK: Final = (
 )
 _ASK_SCHEMA: Final = " The value must be valid against this JSON Schema:\n"
 _FENCE: Final = "```"
-_CLOSE: Final = "\n```"
+_CLOSE: Final = re.compile(r"\n[ \t]*```")
+_CLOSING: Final = re.compile(r"\n[ \t]*`{0,2}\Z")
+"""What may yet become the end of a fence."""
 _OPENING: Final = re.compile(r"```[ \t]*[A-Za-z]*[ \t\r]*")
 """The fence and the name of its language; letters that begin a value, as in `true`, are taken for a name."""
 
@@ -35,13 +37,15 @@ def instruction(wanted: OutputFormat | None) -> str:
 class Unfenced:
     """Takes away the fence around a whole answer, and what is said behind it.
 
-    A line of JSON never begins with backticks, because a string holds no line end: the first such line is the
-    end of the fence. Where the value stands on the very line that opens the fence, the fence ends with the
-    answer. An answer that begins otherwise passes as it is.
+    A line of JSON never begins with backticks, indented or not, because a string holds no line end: the first
+    such line is the end of the fence, so an empty fence is an empty answer. Where the value stands on the very
+    line that opens the fence, the fence ends with the answer. An answer that begins otherwise passes as it is.
     """
 
     def __init__(self) -> None:
         self._held = ""
+        self._begun = False
+        """Whether something of the value in the fence was passed on."""
         self._state: Literal["start", "plain", "inside", "inline", "after"] = "start"
 
     def feed(self, text: str) -> str:
@@ -63,7 +67,7 @@ class Unfenced:
         held, self._held = self._held, ""
         if self._state == "inline":
             return held.rstrip().removesuffix(_FENCE).rstrip()
-        return held
+        return self._begin(held) if self._state == "inside" else held
 
     def _start(self, text: str) -> str:
         self._held += text
@@ -79,19 +83,27 @@ class Unfenced:
         self._held = ""
         if begun[opening.end()] == "\n":
             self._state = "inside"
-            return self._inside(begun[opening.end() + 1 :])
+            return self._inside(begun[opening.end() :])
         self._state = "inline"
         return self._inline(begun[opening.end() :])
 
     def _inside(self, text: str) -> str:
+        """From the line end of the opening fence on, for the next line may already be the closing one."""
         held = self._held + text
-        end = held.find(_CLOSE)
-        if end >= 0:
+        if (end := _CLOSE.search(held)) is not None:
             self._held, self._state = "", "after"
-            return held[:end]
-        keep = next((n for n in range(min(len(held), len(_CLOSE)), 0, -1) if held.endswith(_CLOSE[:n])), 0)
-        self._held = held[len(held) - keep :]
-        return held[: len(held) - keep]
+            return self._begin(held[: end.start()])
+        closing = _CLOSING.search(held)
+        sure = len(held) if closing is None else closing.start()
+        self._held = held[sure:]
+        return self._begin(held[:sure])
+
+    def _begin(self, text: str) -> str:
+        """Without the space in front of the value."""
+        if not self._begun:
+            text = text.lstrip()
+            self._begun = bool(text)
+        return text
 
     def _inline(self, text: str) -> str:
         held = self._held + text

@@ -264,3 +264,25 @@ def test_an_overwritten_answer_loses_its_fence_too() -> None:
     frames = [subject.feed(raw, seq) for seq, raw in enumerate(pushes, start=1)]
     check([event for frame in frames for event in frame.events])
     assert fold(frames).text == '{"a": 2}'
+
+
+@pytest.mark.parametrize(
+    ("said", "bare"), [("   \n", "   \n"), ('```json {"a": 1} ```', '{"a": 1}'), ("```json", "```json")]
+)
+def test_the_full_answer_does_not_repeat_what_the_fence_still_holds(said: str, bare: str) -> None:
+    subject = LingmaDecoder(TURN, "org_auto", 1_790_000_000, prompt_tokens=3, json_only=True)
+    result = fold([subject.feed(answer(said), 1), subject.feed(finish(said), 2)])
+    assert (result.text, result.error) == (bare, None)
+
+
+def test_an_empty_fence_is_an_empty_answer() -> None:
+    subject = LingmaDecoder(TURN, "org_auto", 1_790_000_000, prompt_tokens=3, json_only=True)
+    frames = [
+        subject.feed(raw, seq)
+        for seq, raw in enumerate([answer("```json\n"), answer("```"), finish("```json\n```")], 1)
+    ]
+    check(event for frame in frames for event in frame.events)
+    result = fold(frames)
+    assert result.text == ""
+    assert result.error is not None
+    assert result.error.kind is ErrorKind.UPSTREAM_PROTOCOL

@@ -33,6 +33,12 @@ def test_a_schema_is_part_of_the_instruction() -> None:
         ('```{"a":1}```', '{"a":1}'),
         ('```{"a": "`"}\n```', '{"a": "`"}'),
         ('```json {"a":\n1}\n```\n', '{"a":\n1}'),
+        ('```json\n{"a":1}\n  ```', '{"a":1}'),
+        ('  ```json\n  {"a": 1}\n\t```\nSo', '{"a": 1}'),
+        ("```json\n```", ""),
+        ("```\n\n  ```\n", ""),
+        ("```json\n", ""),
+        ("```\n``", "``"),
         ("``", "``"),
         ("```json", "```json"),
         ("No: ```json\n1\n```", "No: ```json\n1\n```"),
@@ -44,7 +50,7 @@ def test_a_fence_around_the_whole_answer_is_taken_away(answer: str, bare: str) -
     assert unfenced(answer) == bare
 
 
-@given(st.text(alphabet="`\n {}a", max_size=24), st.lists(st.integers(0, 24)))
+@given(st.text(alphabet="`\n\t {}a", max_size=24), st.lists(st.integers(0, 24)))
 def test_the_cut_of_the_stream_makes_no_difference(answer: str, cuts: list[int]) -> None:
     ends = sorted({min(cut, len(answer)) for cut in cuts} | {0, len(answer)})
     stage = Unfenced()
