@@ -71,7 +71,8 @@ def _line(item: Item) -> str | None:
         case ToolCall():
             return f"assistant: [tool_call {item.call_id}] {item.name} {item.arguments}"
         case ToolResult():
-            return f"tool: [tool_result {item.call_id}] {flatten_parts(item.parts) or '(empty)'}"
+            failed = "(error) " if item.is_error else ""
+            return f"tool: [tool_result {item.call_id}] {failed}{flatten_parts(item.parts) or '(empty)'}"
         case Reasoning() | OpaqueItem():
             return None
 

@@ -61,6 +61,15 @@ def test_calls_and_results_keep_their_place_and_an_empty_result_is_named() -> No
     ]
 
 
+def test_a_result_that_is_an_error_is_told_as_one() -> None:
+    def line(*parts: TextPart, is_error: bool = True) -> str:
+        return transcript([ToolResult(call_id="c1", parts=parts, is_error=is_error)])
+
+    assert line(TextPart("no such file")) == "tool: [tool_result c1] (error) no such file"
+    assert line() == "tool: [tool_result c1] (error) (empty)"
+    assert line(TextPart("42"), is_error=False) == "tool: [tool_result c1] 42"
+
+
 def test_chat_mode_fields() -> None:
     params = ask(turn(said("user", "Hi")))
     assert params["requestId"] == "r-1"
