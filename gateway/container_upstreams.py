@@ -41,10 +41,14 @@ async def open_upstreams(
     cooldowns = Cooldowns(BestEffortKV(required), stores.keys, clock, accounts_of(config.upstreams))
     async with contextlib.AsyncExitStack() as stack:
         upstreams = []
+        clients: dict[str | None, UpstreamHttp] = {}
         for one in config.upstreams:
             ca_file = None if one.ca_file is None else str(one.ca_file)
-            http = await stack.enter_async_context(UpstreamHttp(ca_file=ca_file).running())
-            executor = _executor(one, replay, required, http, cooldowns, clock, environ)
+            if ca_file not in clients:
+                # The system's certificates take 40 ms to read, and are the same for everybody.
+                client = UpstreamHttp(ca_file=ca_file)
+                clients[ca_file] = await stack.enter_async_context(client.running())
+            executor = _executor(one, replay, required, clients[ca_file], cooldowns, clock, environ)
             upstreams.append(HttpUpstream(one, executor, cooldowns))
         await stack.enter_async_context(background(supervise("upstreams.cooldowns", cooldowns.run)))
         yield upstreams

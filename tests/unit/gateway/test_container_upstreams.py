@@ -10,6 +10,7 @@ from gateway.store.backends import open_memory
 from gateway.upstreams.antigravity.executor import AntigravityExecutor
 from gateway.upstreams.codex.executor import CodexExecutor
 from gateway.upstreams.config import UpstreamsConfig, read_upstreams_file
+from gateway.upstreams.http import UpstreamHttp
 from tests.support.codex import chat
 
 FILE = """
@@ -49,6 +50,31 @@ async def test_each_kind_of_upstream_gets_its_executor(config: UpstreamsConfig, 
         assert isinstance(gem.executor, AntigravityExecutor)
         assert [model.key for model in (*openai.models(), *gem.models())] == ["gpt", "gemini"]
         assert openai.accounts("gpt", "c") == ["a"]
+
+
+async def test_upstreams_that_trust_the_same_certificates_share_a_client(
+    config: UpstreamsConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str | None] = []
+
+    class Noted(UpstreamHttp):
+        def __init__(self, *, ca_file: str | None = None) -> None:
+            opened.append(ca_file)
+            super().__init__()
+
+    monkeypatch.setattr("gateway.container_upstreams.UpstreamHttp", Noted)
+    own = [
+        one.model_copy(update={"name": f"{one.name}-2", "ca_file": Path("/own.pem")})
+        for one in config.upstreams
+    ]
+    four = UpstreamsConfig(upstreams=(*config.upstreams, *own))
+    clock = SystemClock()
+    async with (
+        open_memory(clock) as stores,
+        open_upstreams(four, ReplaySettings(), stores, clock, {"KEY": "k"}) as upstreams,
+    ):
+        assert len(upstreams) == 4
+    assert opened == [None, "/own.pem"]
 
 
 async def test_without_upstreams_nothing_is_opened() -> None:
