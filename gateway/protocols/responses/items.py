@@ -53,15 +53,15 @@ from gateway.wire.responses import (
 
 ROLES = frozenset({"user", "assistant", "system", "developer", "tool"})
 
-_BUILT_IN: dict[str, tuple[str, str]] = {
+_BUILT_IN: dict[str, tuple[str, ...]] = {
     "local_shell_call": ("local_shell", "action"),
     "shell_call": ("shell", "action"),
     "apply_patch_call": ("apply_patch", "operation"),
-    "computer_call": ("computer", "action"),
+    "computer_call": ("computer", "actions", "action"),
     "tool_search_call": ("tool_search", "arguments"),
     "code_interpreter_call": ("code_interpreter", "code"),
 }
-"""The tool's name and the field that says what it is called with."""
+"""The tool's name and the fields that say what it is called with: the first that is there counts."""
 
 _OUTPUTS = frozenset(
     {
@@ -190,11 +190,12 @@ class _Reader:
 
     def _built_in_call(self, item: JsonObject, path: str) -> Iterator[Item]:
         call = check(BuiltInCallIn, item, at=path)
-        name, field = _BUILT_IN[_type(item)]
+        name, *fields = _BUILT_IN[_type(item)]
         call_id = call.call_id or call.id
         if call_id is None:
             raise missing(f"{path}.call_id")
-        yield ToolCall(call_id=call_id, name=name, arguments=as_text(item.get(field)), id=call.id)
+        given = next((item[field] for field in fields if item.get(field) not in (None, [])), None)
+        yield ToolCall(call_id=call_id, name=name, arguments=as_text(given), id=call.id)
         if item.get("outputs") is not None:
             # Of the code interpreter, which has run it already.
             yield ToolResult(call_id=call_id, parts=(TextPart(as_text(item["outputs"])),), name=name)

@@ -213,6 +213,17 @@ def test_arguments_may_be_an_object() -> None:
             '{"type": "screenshot"}',
         ),
         (
+            {"type": "computer_call", "call_id": "c", "actions": [{"type": "type", "text": "hi"}]},
+            "computer",
+            '[{"type": "type", "text": "hi"}]',
+        ),
+        (
+            {"type": "computer_call", "call_id": "c", "action": {"type": "wait"}, "actions": []},
+            "computer",
+            '{"type": "wait"}',
+        ),
+        ({"type": "tool_search_call", "call_id": "c", "arguments": {}}, "tool_search", "{}"),
+        (
             {"type": "tool_search_call", "call_id": "c", "execution": "client", "arguments": {"q": "x"}},
             "tool_search",
             '{"q": "x"}',
