@@ -37,9 +37,10 @@ def instruction(wanted: OutputFormat | None) -> str:
 class Unfenced:
     """Takes away the fence around a whole answer, and what is said behind it.
 
-    A line of JSON never begins with backticks, indented or not, because a string holds no line end: the first
-    such line is the end of the fence, so an empty fence is an empty answer. Where the value stands on the very
-    line that opens the fence, the fence ends with the answer. An answer that begins otherwise passes as it is.
+    A line of JSON never begins with backticks, indented or not, because a string holds no line end: the
+    first such line is the end of the fence, so an empty fence is an empty answer. Where the value stands on
+    the very line that opens the fence, the fence ends with the answer. An answer that begins otherwise passes
+    as it is.
     """
 
     def __init__(self) -> None:
