@@ -11,6 +11,7 @@ import msgspec
 from gateway.kernel.errors import COMPACTION_UNSUPPORTED, ErrorKind
 from gateway.kernel.json import Json, JsonObject, loads
 from gateway.turn.events import ErrorInfo
+from gateway.upstreams.codex.errors import ITEM_MISSING
 from gateway.upstreams.faults import Fault
 from gateway.wire.responses import COMPACTED
 
@@ -57,10 +58,10 @@ def judged(fault: Fault, status: int) -> Fault:
     """A fault of the endpoint for compaction: it says nothing about the upstream's answers to turns."""
     if fault.name in _OF_CREDENTIALS:
         return fault
-    if status in _ABSENT:
+    if status in _ABSENT and fault.name != ITEM_MISSING:
         info = ErrorInfo(
             kind=ErrorKind.INVALID_REQUEST, message=fault.info.message, code=COMPACTION_UNSUPPORTED
         )
         return Fault(name="compaction_unsupported", info=info)
-    again = "no" if status in _REFUSED else fault.again
+    again = "no" if status in _REFUSED or status in _ABSENT else fault.again
     return msgspec.structs.replace(fault, again=again, rest=None)

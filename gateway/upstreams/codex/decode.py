@@ -106,8 +106,12 @@ class CodexDecoder:
         self._output = Output()
         self.output: list[bytes] = []
         """The exact JSON of the items of a response that has ended well, in the upstream's order."""
-        self.response: bytes | None = None
-        """That response, with this output."""
+        self._response = b""
+
+    @property
+    def response(self) -> bytes:
+        """A response that has ended well, with its output repaired."""
+        return edit_members(self._response, {"output": b"[" + b",".join(self.output) + b"]"})
 
     # -- feeding ------------------------------------------------------------------------------------------
 
@@ -291,7 +295,7 @@ class CodexDecoder:
             if not self._items.setdefault(index, _Item()).done:
                 self._done(index, self._items[index], item, events)
         self.output = self._output.repaired(given)
-        self.response = edit_members(raw, {"output": b"[" + b",".join(self.output) + b"]"})
+        self._response = raw
         self.ended, self.completed = True, not incomplete
         reason = response.incomplete_details.reason if response.incomplete_details else None
         events.append(TurnCompleted(self._finish(reason, incomplete=incomplete), usage_of(response.usage)))

@@ -5,7 +5,7 @@ goes out unchanged. Reasoning is only given back where it can have come from; a 
 reasoning is sent once more without any.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import msgspec
@@ -34,7 +34,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     compaction: bool = False
     """The upstream compacts conversations itself, and reads what it has compacted."""
     fresh: bool = False
-    """Without anything that an upstream has sealed."""
+    """Without anything that only an upstream knows: what it has sealed, what it has stored."""
 
 
 Edit = Callable[[JsonObject, Shape], JsonObject]
@@ -68,9 +68,9 @@ def _items(body: JsonObject, shape: Shape) -> JsonObject:
         return body
     stored = body.get("store") is not False
     items = [_item(item, shape, stored=stored) if isinstance(item, dict) else item for item in given]
-    if all(new is old for new, old in zip(items, given, strict=True)):
+    if not shape.fresh and all(new is old for new, old in zip(items, given, strict=True)):
         return body
-    unbound = any(
+    unbound = shape.fresh or any(
         new is None and isinstance(old, dict) and old.get("type") == "reasoning"
         for new, old in zip(items, given, strict=True)
     )
@@ -97,15 +97,14 @@ def _reasoning(item: JsonObject, shape: Shape, *, stored: bool) -> JsonObject | 
     alone names something that was never stored.
     """
     blob = item.get("encrypted_content")
-    if isinstance(blob, str) and is_gpt_signature(blob) and not shape.fresh:
-        return item
-    kept = {name: value for name, value in item.items() if name != "encrypted_content"}
-    if stored and "encrypted_content" not in item:
-        return item
-    if stored and not shape.fresh:
-        return kept
+    if not shape.fresh:
+        if isinstance(blob, str) and is_gpt_signature(blob):
+            return item
+        if stored:
+            kept = {name: value for name, value in item.items() if name != "encrypted_content"}
+            return kept if "encrypted_content" in item else item
     if item.get("summary") or item.get("content"):
-        return {name: value for name, value in kept.items() if name != "id"}
+        return {name: value for name, value in item.items() if name not in ("encrypted_content", "id")}
     return None
 
 
@@ -142,7 +141,16 @@ EDITS: Final[tuple[Edit, ...]] = (_model, _stream, without_fields, _items, _ids)
 
 def has_sealed(body: JsonObject) -> bool:
     """Whether the input holds anything that only an upstream can open."""
+    return any(isinstance(item.get("encrypted_content"), str) for item in _objects(body))
+
+
+def has_stored(body: JsonObject) -> bool:
+    """Whether the input names reasoning by an id alone, which only who has stored it can know."""
+    return any(item.get("type") == "reasoning" and item.get("id") is not None for item in _objects(body))
+
+
+def _objects(body: JsonObject) -> Iterator[JsonObject]:
     given = body.get("input")
-    return isinstance(given, list) and any(
-        isinstance(item, dict) and isinstance(item.get("encrypted_content"), str) for item in given
-    )
+    for item in given if isinstance(given, list) else ():
+        if isinstance(item, dict):
+            yield item

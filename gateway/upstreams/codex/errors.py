@@ -19,6 +19,8 @@ LIMIT_REST_S: Final = 10.0
 FAILURE_REST_S: Final = 20.0
 MODEL_REST_S: Final = 12 * 3600.0
 MAX_MESSAGE: Final = 2000
+ITEM_MISSING: Final = "item_missing"
+"""The fault of a request that names an item which was stored elsewhere, or not at all."""
 NO_DETAILS: Final = "upstream stream failed without error details"
 
 _CONTEXT_CODES = frozenset({"context_length_exceeded", "context_too_large"})
@@ -213,7 +215,7 @@ def _missing(said: Said, retry_after_s: float | None, now_s: float) -> Fault | N
     if said.status not in (404, 405, 501):
         return None
     if "not persisted" in said.text or "item with id" in said.text:
-        return Fault(name="invalid_request", info=_info(ErrorKind.INVALID_REQUEST, said, said.code or None))
+        return Fault(name=ITEM_MISSING, info=_info(ErrorKind.INVALID_REQUEST, said, said.code or None))
     info = ErrorInfo(
         kind=ErrorKind.UPSTREAM_PROTOCOL,
         message="The upstream has no such endpoint",

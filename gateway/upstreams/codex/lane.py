@@ -22,8 +22,8 @@ from gateway.turn.frame import Frame
 from gateway.turn.ports import Call
 from gateway.upstreams.codex.compaction import NO_COMPACTION, is_compacted, judged, wanted_types
 from gateway.upstreams.codex.decode import CodexDecoder
-from gateway.upstreams.codex.edits import Shape, has_sealed
-from gateway.upstreams.codex.errors import classify, read_error
+from gateway.upstreams.codex.edits import Shape, has_sealed, has_stored
+from gateway.upstreams.codex.errors import ITEM_MISSING, classify, read_error
 from gateway.upstreams.codex.headers import passed_on
 from gateway.upstreams.codex.replay_inject import inject
 from gateway.upstreams.codex.replay_session import prompt_cache_key, replay_scope
@@ -79,6 +79,7 @@ class CodexLane:
         self._fault: Fault | None = None
         self._remembered: _Remembered | None = None
         self.gives_back = False
+        self._names_stored = False
 
     @property
     def ended(self) -> bool:
@@ -96,6 +97,7 @@ class CodexLane:
         body = build_body(turn, self._shape(stream))
         body = await self._with_replay(body)
         self.gives_back = has_sealed(body)
+        self._names_stored = has_stored(body)
         body, cache_key = self._with_cache_key(body)
         headers = {
             "Content-Type": "application/json",
@@ -165,7 +167,12 @@ class CodexLane:
     def judge(self, status: int, body: bytes, retry_after_s: float | None) -> Fault:
         now_s = self._parts.clock.now_ms() / 1000
         fault = classify(read_error(body, status), now_s=now_s, retry_after_s=retry_after_s)
-        return judged(fault, status) if self._compact else fault
+        if self._compact:
+            fault = judged(fault, status)
+        if fault.name == ITEM_MISSING and self._names_stored:
+            # Another upstream has stored it, or nobody: the conversation goes on without.
+            fault = msgspec.structs.replace(fault, again="fresh")
+        return fault
 
     def feed(self, event: SseEvent, seq: int) -> Frame:
         return self._checked(self._decoder.feed_data(event.raw, event.data, seq))
@@ -191,7 +198,7 @@ class CodexLane:
                 self._fault = NO_COMPACTION
                 events = (*frame.events[:-1], TurnFailed(NO_COMPACTION.info))
                 return msgspec.structs.replace(frame, events=events)
-        if not turn.stream and not frame.whole and decoder.response is not None:
+        if not turn.stream and not frame.whole:
             # The upstream streamed what its client wants whole.
             return msgspec.structs.replace(frame, raw=decoder.response, whole=True)
         return frame

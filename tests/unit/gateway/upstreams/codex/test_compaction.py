@@ -68,6 +68,11 @@ def test_faults_of_the_endpoint_rest_nobody(status: int, again: str) -> None:
     assert (found.again, found.rest) == (again, None)
 
 
+def test_an_item_that_is_missing_is_no_endpoint_that_is_missing() -> None:
+    found = fault(404, message="Item with id 'rs_1' not found.")
+    assert (found.name, found.again, found.rest) == ("item_missing", "no", None)
+
+
 @pytest.mark.parametrize("status", [401, 403, 429])
 def test_faults_of_the_credential_rest_it(status: int) -> None:
     assert fault(status, message="x").rest is not None

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from gateway.upstreams.codex.edits import Shape, edited, has_sealed
+from gateway.upstreams.codex.edits import Shape, edited, has_sealed, has_stored
 from gateway.wire.responses import CONTEXT_GONE
 from tests.support.replay import SIG_A, A, C, O, R, U
 
@@ -100,6 +100,17 @@ def test_a_fresh_request_holds_nothing_sealed() -> None:
     assert found["input"] == [NOTE, told, A("b")]
     assert not has_sealed(found)
     assert not has_sealed({"input": "text"})
+
+
+def test_a_fresh_request_names_nothing_that_is_stored() -> None:
+    bare = {"type": "reasoning", "id": "rs_1", "summary": []}
+    told = {**bare, "id": "rs_2", "summary": [{"type": "summary_text", "text": "so"}]}
+    given = body(bare, told, {**C("c"), "id": "fc_1"}, O("c"))
+    assert has_stored(given)
+    found = edited(given, Shape(model="gpt", stream=True, fresh=True))
+    assert found["input"] == [{k: v for k, v in told.items() if k != "id"}, C("c"), O("c")]
+    assert not has_stored(found)
+    assert not has_stored({"input": "text"})
 
 
 def test_references_within_the_input_are_left_out() -> None:

@@ -60,7 +60,7 @@ def judged(status: int | None, error: Any, **more: Any) -> Fault:
         ),
         (404, b"<html>", "no_endpoint", ErrorKind.UPSTREAM_PROTOCOL),
         (501, {"message": "not here"}, "no_endpoint", ErrorKind.UPSTREAM_PROTOCOL),
-        (404, {"message": "Item with id 'rs_1' not found"}, "invalid_request", ErrorKind.INVALID_REQUEST),
+        (404, {"message": "Item with id 'rs_1' not found"}, "item_missing", ErrorKind.INVALID_REQUEST),
         (500, {"message": "oops"}, "upstream_failed", ErrorKind.UPSTREAM_PROTOCOL),
         (503, {"message": "oops"}, "upstream_failed", ErrorKind.UPSTREAM_UNAVAILABLE),
         (

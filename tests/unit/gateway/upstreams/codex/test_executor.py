@@ -219,6 +219,21 @@ async def test_rejected_reasoning_of_the_clients_own_is_left_out_once() -> None:
         assert failed.again == "next"
 
 
+async def test_reasoning_that_was_stored_elsewhere_is_left_out() -> None:
+    """A conversation that was with somebody else names reasoning by ids that nobody here knows."""
+    stored: Any = {"type": "reasoning", "id": "rs_elsewhere", "summary": []}
+    said: Any = {"type": "message", "id": "msg_1", "role": "assistant", "content": "b"}
+    turn = responses([{"role": "user", "content": "a"}, stored, said, {"role": "user", "content": "say c"}])
+    missing = {"message": "Item with id 'rs_elsewhere' not found.", "type": "invalid_request_error"}
+    async with bench() as subject:
+        subject.server.queue.append(Fault(status=404, error=missing))
+        assert (await fails(subject, turn)).again == "fresh"
+        assert (await subject.ask(turn, fresh=True)).text == "c"
+        assert "id" not in subject.last["input"][1]
+        subject.server.queue.append(Fault(status=404, error=missing))
+        assert (await fails(subject, responses("x"))).again == "no"
+
+
 async def test_rp_58_signatures_purge_inside_a_stream_and_contexts_do_not() -> None:
     """RP-58. Given `response.failed` with "Invalid signature in thinking block": the entry is deleted; with
     `context_length_exceeded`: kept, and the class is the context's.
