@@ -198,15 +198,16 @@ class _Reader:
         yield ToolCall(call_id=call_id, name=name, arguments=as_text(given), id=call.id)
         if item.get("outputs") is not None:
             # Of the code interpreter, which has run it already.
-            yield ToolResult(call_id=call_id, parts=(TextPart(as_text(item["outputs"])),), name=name)
+            said = (TextPart(as_text(item["outputs"])),)
+            yield ToolResult(call_id=call_id, parts=said, name=name, is_error=_failed(item))
 
     def _mcp_call(self, item: JsonObject, path: str) -> Iterator[Item]:
         call = check(McpCallIn, item, at=path)
         name = qualified(call.server_label, call.name)
         yield ToolCall(call_id=call.id, name=name, arguments=call.arguments, id=call.id)
-        said = as_text(call.error) if call.output is None else call.output
-        failed = call.output is None and call.error is not None
-        yield ToolResult(call_id=call.id, parts=(TextPart(said),), name=name, is_error=failed)
+        said = [text for text in (call.output, as_text(call.error)) if text] or [""]
+        failed = call.error is not None or _failed(item)
+        yield ToolResult(call_id=call.id, parts=tuple(map(TextPart, said)), name=name, is_error=failed)
 
     def _output(self, item: JsonObject, path: str) -> Iterator[Item]:
         output = check(CallOutputIn, item, at=path)
@@ -218,7 +219,7 @@ class _Reader:
             self._tools += read_tools(check(ToolsIn, item, at=path).tools, f"{path}.tools")
             said = item["tools"]
         parts = self._result_parts(said, f"{path}.output")
-        yield ToolResult(call_id=call_id, parts=parts, id=output.id)
+        yield ToolResult(call_id=call_id, parts=parts, id=output.id, is_error=_failed(item))
 
     def _result_parts(self, said: Json, path: str) -> tuple[Part, ...]:
         parts = [said] if _is_part(said, {"computer_screenshot"}) else said
@@ -273,6 +274,10 @@ def _type(item: JsonObject) -> str:
     if "role" in item:
         return "message"
     return "item_reference" if set(item) <= {"id", "type"} else "unknown"
+
+
+def _failed(item: JsonObject) -> bool:
+    return item.get("status") == "failed"
 
 
 def _is_part(value: Json, types: Set[str]) -> bool:

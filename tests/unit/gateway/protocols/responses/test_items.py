@@ -266,6 +266,30 @@ def test_calls_that_a_server_ran_come_with_their_results() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"type": "apply_patch_call_output", "call_id": "c"},
+        {"type": "apply_patch_call_output", "call_id": "c", "output": "no such file"},
+        {"type": "shell_call_output", "call_id": "c", "output": [{"stdout": "", "stderr": "x"}]},
+        {"type": "code_interpreter_call", "id": "c", "code": "1/0", "outputs": [{"logs": "x"}]},
+        {"type": "mcp_call", "id": "c", "name": "find", "arguments": "{}", "output": "half"},
+    ],
+)
+def test_what_failed_is_an_error(given: Any) -> None:
+    for status in ("failed", "completed"):
+        *_, told = items({**given, "status": status})
+        assert isinstance(told, ToolResult)
+        assert told.is_error is (status == "failed")
+
+
+def test_output_and_error_of_a_servers_tool_are_both_kept() -> None:
+    call = {"type": "mcp_call", "id": "m", "name": "find", "output": "half", "error": "timed out"}
+    assert items(call)[1] == ToolResult(
+        call_id="m", parts=(TextPart("half"), TextPart("timed out")), name="find", is_error=True
+    )
+
+
 # -- reasoning, tools, compaction, references -------------------------------------------------------------
 
 
