@@ -100,7 +100,7 @@ def _text(value: Mapping[str, Json], name: str) -> str:
 
 def classify(said: Said, *, now_s: float, retry_after_s: float | None = None) -> Fault:
     """`retry_after_s` is the header's; `now_s` is Unix time, for limits that name their end."""
-    for rule in (_context, _signature, _previous, _model, _auth, _limit, _request, _missing):
+    for rule in (_context, _signature, _previous, _model, _auth, _limit, _missing, _request):
         if (fault := rule(said, retry_after_s, now_s)) is not None:
             return fault
     return _failure(said, retry_after_s)

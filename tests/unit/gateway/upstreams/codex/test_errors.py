@@ -59,6 +59,18 @@ def judged(status: int | None, error: Any, **more: Any) -> Fault:
             ErrorKind.MODEL_NOT_FOUND,
         ),
         (404, b"<html>", "no_endpoint", ErrorKind.UPSTREAM_PROTOCOL),
+        (
+            404,
+            {"message": "Invalid URL (POST /v2/responses)", "type": "invalid_request_error"},
+            "no_endpoint",
+            ErrorKind.UPSTREAM_PROTOCOL,
+        ),
+        (
+            404,
+            {"message": "Item with id 'rs_1' not found.", "type": "invalid_request_error"},
+            "item_missing",
+            ErrorKind.INVALID_REQUEST,
+        ),
         (501, {"message": "not here"}, "no_endpoint", ErrorKind.UPSTREAM_PROTOCOL),
         (404, {"message": "Item with id 'rs_1' not found"}, "item_missing", ErrorKind.INVALID_REQUEST),
         (500, {"message": "oops"}, "upstream_failed", ErrorKind.UPSTREAM_PROTOCOL),
