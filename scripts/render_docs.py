@@ -4,9 +4,7 @@ Idempotent: the same code gives the same bytes. tests/unit/test_house.py calls `
 committed is current; `make docs` writes it.
 """
 
-import asyncio
 import importlib
-import re
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator
@@ -17,22 +15,13 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from gateway.admin.routes import GUARD_METRICS
 from gateway.environ import NAMES_WITHOUT_EFFECT, leaves
-from gateway.jobs.messages import InstanceRecord
-from gateway.kernel.clock import SystemClock
 from gateway.kernel.errors import ErrorKind, GatewayError
-from gateway.kernel.ids import TurnId
 from gateway.kernel.json import loads
-from gateway.sessions.store import SessionLimits
-from gateway.sessions.store_memory import MemorySessionCache
 from gateway.settings import GatewaySettings
 from gateway.store.keys import render_markdown
-from gateway.telemetry.metrics import TurnStatistics, render_reference
 from gateway.turn.events import ErrorInfo
-from gateway.turn.request import RawRequest, Turn
-from gateway.turn.usage import Usage
-from scripts import docs_logging, docs_losses
+from scripts import docs_logging, docs_losses, docs_metrics
 from workers.settings import WorkerSettings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -91,11 +80,6 @@ its own envelope before the answer has begun, and as the protocol's own terminal
 code shown is the usual one; an error may carry a more precise one. `Retry-After` is set where a time is
 known.
 """
-METRICS_INTRO = """
-`/metrics` is Prometheus text: figures of this replica, to be summed by Prometheus, but for instances and the
-session cache, which are the same on every replica. Who may read it: everybody with `METRICS_PUBLIC`, else who
-has `METRICS_TOKEN`, else, when that is unset, any client. No label holds what a user wrote.
-"""
 
 
 def _prose(text: str) -> list[str]:
@@ -120,7 +104,8 @@ def pages() -> dict[Path, str]:
         reference / "errors.md": GENERATED + errors_page(),
         reference / "logging.md": GENERATED + docs_logging.logging_page(_prose(docs_logging.INTRO)),
         reference / "losses.md": GENERATED + losses_page(),
-        reference / "metrics.md": GENERATED + metrics_page(),
+        reference / "metrics.md": GENERATED
+        + docs_metrics.metrics_page(_prose(docs_metrics.INTRO), _prose(docs_metrics.WORKER_INTRO)),
         ROOT / ".env.example": env_example(),
     }
 
@@ -272,44 +257,7 @@ def losses_page() -> str:
     )
 
 
-# -- metrics ----------------------------------------------------------------------------------------------
-
-
-def metrics_page() -> str:
-    """Names and types as one turn makes them appear."""
-    statistics = TurnStatistics()
-    raw = RawRequest("chat", {})
-    turn = Turn(id=TurnId("t"), tenant="-", created_at_ms=0, model="m", items=(), raw=raw)
-    statistics.record(turn, _Figures())
-    instance = InstanceRecord(name="inst-0", index=0, ready=True, state="ready", capacity=1)
-    figures = dict.fromkeys((*GUARD_METRICS, *statistics.chat.counters()), 0)
-    limits = SessionLimits(max_entries=lambda: 0, ttl_s=0)
-    sessions = asyncio.run(MemorySessionCache(limits, SystemClock()).prometheus_lines())
-    reference = render_reference(figures, [instance], sessions)
-    lines = ["# Metrics", "", *_prose(METRICS_INTRO)]
-    lines += ["", "## With labels and histograms", "", *_metric_table(statistics.metrics.render())]
-    lines += ["", "## Names of lingma-openai-gateway", "", *_metric_table(reference)]
-    statistics.metrics.close()
-    return "\n".join(lines) + "\n"
-
-
-class _Figures(NamedTuple):
-    outcome: str = "completed"
-    usage: Usage | None = Usage(input_tokens=1, output_tokens=1)
-    upstream: str = "lingma"
-    ttft_ms: int | None = 1
-    duration_ms: int = 1
-
-
-def _metric_table(text: str) -> list[str]:
-    meanings = dict(re.findall(r"^# HELP (\S+) (.*)$", text, re.MULTILINE))
-    lines = ["| metric | type | labels | meaning |", "|---|---|---|---|"]
-    for name, kind in re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE):
-        sample = re.search(rf"^{name}(?:_bucket)?(?:\{{(.*?)\}})? ", text, re.MULTILINE)
-        labels = re.findall(r"(\w+)=", sample.group(1) or "") if sample else []
-        shown = ", ".join(f"`{label}`" for label in labels if label != "le")
-        lines.append(f"| `{name}` | {kind} | {shown} | {meanings.get(name, '')} |")
-    return lines
+# -- what is current --------------------------------------------------------------------------------------
 
 
 def drifted() -> list[Path]:

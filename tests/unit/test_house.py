@@ -9,17 +9,22 @@ import logging
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+from starlette.routing import BaseRoute, Match, Router
+from starlette.types import ASGIApp
 
+from gateway.app import build_app
 from gateway.environ import leaves
 from gateway.settings import GatewaySettings
-from scripts import docs_losses
+from scripts import docs_losses, docs_metrics
 from scripts.docs_logging import log_calls
+from tests.support.edge import FakeDeps
 from workers.settings import WorkerSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -362,13 +367,21 @@ def test_every_loss_is_explained() -> None:
     assert docs_losses.MEANING.keys() == docs_losses.told_by().keys()
 
 
+def test_every_metric_is_explained() -> None:
+    """By its HELP line, or in MEANING of scripts/docs_metrics.py, which has no others."""
+    shown = [row for text in docs_metrics.expositions() for row in docs_metrics.rows(text)]
+    assert [row.name for row in shown if not row.meaning] == []
+    assert docs_metrics.MEANING.keys() <= {row.name for row in shown}
+
+
 def test_every_setting_is_read_somewhere() -> None:
+    trees = ("gateway/settings.py", "gateway/settings_upstreams.py")
     text = "\n".join(
         (ROOT / path).read_text(encoding="utf-8")
         for path in sources()
-        if path.startswith("gateway/") and path != "gateway/settings.py"
+        if path.startswith("gateway/") and path not in trees
     )
-    derived = (ROOT / "gateway/settings.py").read_text(encoding="utf-8")
+    derived = "\n".join((ROOT / path).read_text(encoding="utf-8") for path in trees)
     unread = {
         leaf.env
         for leaf in leaves(GatewaySettings)
@@ -428,3 +441,45 @@ def test_links_between_documents_lead_somewhere() -> None:
         if not ((ROOT / name).parent / target).exists()
     ]
     assert broken == []
+
+
+# -- the page of endpoints --------------------------------------------------------------------------------
+
+
+def told_paths() -> set[str]:
+    """Every path that the page names as being there."""
+    page = (ROOT / "docs/reference/endpoints.md").read_text(encoding="utf-8").partition("## Not there")[0]
+    return {path.replace("{model}", "m") for path in re.findall(r"`(?:GET |POST )?(/[^`\s]*)`", page)}
+
+
+@cache
+def served_routes() -> Sequence[BaseRoute]:
+    """Those of a replica, found below its middleware."""
+    routers = []
+
+    class Deps(FakeDeps):
+        def instrument(self, app: ASGIApp) -> ASGIApp:
+            inner: Any = app
+            while not isinstance(inner, Router):
+                inner = vars(inner).get("app") or vars(inner)["_app"]
+            routers.append(inner)
+            return app
+
+    build_app(Deps())
+    return routers[0].routes
+
+
+def takes(route: BaseRoute, path: str) -> bool:
+    """Whether the route is for that path, whatever is asked and whosever client asks."""
+    scope = {"path": path, "root_path": "", "headers": [(b"x-goog-api-key", b"k")]}
+    kinds = [{"type": "websocket"}, *({"type": "http", "method": method} for method in ("GET", "POST"))]
+    return any(route.matches(scope | kind)[0] is Match.FULL for kind in kinds)
+
+
+def test_every_route_is_on_the_page_of_endpoints_and_no_other() -> None:
+    told, routes = told_paths(), served_routes()
+    workers = set(re.findall(r'case b"(/\w+)":', (ROOT / "workers/health.py").read_text(encoding="utf-8")))
+    assert workers
+    assert [route for route in routes if not any(takes(route, path) for path in told)] == []
+    assert workers - told == set()
+    assert [path for path in told if not any(takes(route, path) for route in routes)] == []
