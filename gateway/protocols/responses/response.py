@@ -142,6 +142,7 @@ def _metadata_echo(body: JsonObject) -> JsonObject:
 
 _SUMMARIES = ("auto", "concise", "detailed")
 """What the schema knows; clients also say that they want none."""
+_VERBOSITIES = ("low", "medium", "high")
 
 
 def _reasoning_echo(body: JsonObject) -> JsonObject:
@@ -158,7 +159,8 @@ def _text_echo(body: JsonObject) -> JsonObject:
     if format_.get("type") == "json_schema":
         defaults: JsonObject = {"name": "", "description": None, "strict": False}
         format_ = {**defaults, **{key: value for key, value in format_.items() if value is not None}}
-    return {"format": format_, "verbosity": wanted.get("verbosity") or "medium"}
+    verbosity = wanted.get("verbosity")
+    return {"format": format_, "verbosity": verbosity if verbosity in _VERBOSITIES else "medium"}
 
 
 def _choice_echo(body: JsonObject) -> str | JsonObject:

@@ -159,6 +159,7 @@ def test_the_choice_is_echoed_flat(choice: Any, echo: Any) -> None:
     ("text", "echo"),
     [
         ({"verbosity": "low"}, {"format": {"type": "text"}, "verbosity": "low"}),
+        ({"verbosity": "alien"}, {"format": {"type": "text"}, "verbosity": "medium"}),
         ({"format": {"type": "json_object"}}, {"format": {"type": "json_object"}, "verbosity": "medium"}),
         (
             {"format": {"type": "json_schema", "name": "n", "schema": {"a": 1}, "strict": None}},
