@@ -130,7 +130,6 @@ async def open_house() -> AsyncIterator[House]:
             "API_KEYS": KEY,
             "REDIS_URL": "memory://",
             "MAX_BODY_BYTES": str(MAX_BODY_BYTES),
-            "TURN_RETENTION_S": "1",
             "LOG_LEVEL": "ERROR",
         }
     )
