@@ -65,7 +65,7 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
             fleet.close()
 
 
-SLOTS = 40
+SLOTS = 100
 
 
 @pytest.fixture(scope="session")
@@ -140,3 +140,17 @@ async def thinker(tmp_path: Path) -> AsyncIterator[Thinker]:
     thinker = Thinker(tmp_path)
     async with serving(thinker.server, port=thinker.port):
         yield thinker
+
+
+class Both:
+    """A slot with both of its upstreams."""
+
+    def __init__(self, slot: Slot, codex: CodexServer, antigravity: AntigravityServer) -> None:
+        self.slot = slot
+        self.codex = codex
+        self.antigravity = antigravity
+
+
+@pytest.fixture
+async def both(codex: CodexSlot, gemini: GeminiSlot, slot: Slot) -> Both:
+    return Both(slot, codex.server, gemini.server)

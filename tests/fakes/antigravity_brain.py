@@ -10,6 +10,7 @@ long N                          N pieces
 echo                            how many contents, images and responses there were
 """
 
+import asyncio
 import json
 import re
 from dataclasses import dataclass, field, replace
@@ -41,6 +42,8 @@ class Reply:
     """Nothing comes behind the chunks, and the connection stays."""
     pause_s: float = 0.0
     """Before each chunk."""
+    gate: asyncio.Event | None = None
+    """Waited for behind the chunks, before the error, the cut or the end."""
     raw: tuple[bytes, ...] | None = None
     """Bytes to send instead of chunks."""
     ends_late: bool = False

@@ -208,7 +208,10 @@ class AntigravityServer:
         writer.write(f"HTTP/1.1 200 X\r\ncontent-type: {kind}\r\ntransfer-encoding: chunked\r\n\r\n".encode())
         gone = asyncio.get_running_loop().create_task(reader.read(1))
         try:
-            for piece in reply.raw if reply.raw is not None else self._pieces(reply, model, sse=sse):
+            pieces = reply.raw if reply.raw is not None else self._pieces(reply, model, sse=sse)
+            for at, piece in enumerate(pieces):
+                if reply.gate is not None and at == len(reply.chunks):
+                    await reply.gate.wait()
                 if reply.pause_s:
                     await asyncio.wait({gone}, timeout=reply.pause_s)
                 if gone.done():
@@ -220,6 +223,8 @@ class AntigravityServer:
                 await gone
                 self.left_early += 1
                 return False
+            if reply.gate is not None:
+                await reply.gate.wait()
             if reply.cut:
                 return False
             writer.write(b"0\r\n\r\n")
