@@ -116,11 +116,11 @@ class UpstreamConfig(_Part):
     proxy: HttpAddress | None = None
     ca_file: Path | None = None
     stream_only: bool = False
-    """codex: ask for a stream even when the client does not, for upstreams that know nothing else."""
+    """Ask for a stream even when the client does not, for upstreams that know nothing else."""
     compaction: bool = False
     """codex: the upstream has `/responses/compact` and compaction items of its own."""
     drop: tuple[str, ...] = ()
-    """codex: fields of requests that the upstream refuses, such as `prompt_cache_retention`."""
+    """Fields of requests that the upstream refuses, such as `prompt_cache_retention`."""
     envelope: Literal["plain", "code_assist"] = "plain"
     """antigravity: bodies as the Gemini API has them, or inside the Code Assist envelope."""
 
@@ -131,6 +131,8 @@ class UpstreamConfig(_Part):
         ids = [credential.id for credential in self.credentials]
         if len(set(ids)) != len(ids):
             raise ValueError("two credentials have the same id")
+        if self.envelope == "code_assist" and not all(one.project for one in self.credentials):
+            raise ValueError("every credential of Code Assist needs its project")
         return self
 
 

@@ -5,6 +5,7 @@ every model that signs its thoughts: before the request it puts back what the cl
 complete answer it remembers the chain; a chain that the upstream refuses is given up.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Final, Literal
 from urllib.parse import quote
@@ -12,7 +13,6 @@ from urllib.parse import quote
 import msgspec
 
 from gateway.kernel.clock import Clock
-from gateway.kernel.errors import UpstreamUnavailable
 from gateway.kernel.json import JsonObject, dumps
 from gateway.replay.antigravity import AntigravityReplay
 from gateway.replay.derived import gemini_session_id
@@ -39,6 +39,8 @@ from gateway.wire.sse import SseEvent
 
 _STREAM_ONLY: Final = ("claude", "gemini-3-pro", "gemini-3.1-flash-image")
 """Models that Code Assist answers well only in streams."""
+_VERSIONED: Final = re.compile(r"\w/v\d+(?:alpha|beta)?\d*(?:/|$)")
+"""An address that names a version of the API itself, as those of Vertex AI do."""
 _REFUSAL: Final = (400, b"thought_signature")
 """What replay is told of a refusal that was judged to be one."""
 
@@ -165,7 +167,8 @@ class AntigravityLane:
         if self._parts.config.envelope == "code_assist":
             return f"{self._base_url}/v1internal:{method}"
         model = quote(self._call.model.removeprefix("models/"), safe="/:@.-_")
-        return f"{self._base_url}/v1beta/models/{model}:{method}"
+        version = "" if _VERSIONED.search(self._base_url) else "/v1beta"
+        return f"{self._base_url}{version}/models/{model}:{method}"
 
     async def _payload(self, shape: Shape) -> JsonObject:
         """Raises InvalidRequest, and StoreError where replay is strict."""
@@ -189,11 +192,7 @@ class AntigravityLane:
         begun = with_user_first(request, turn, shape)
         if shape.envelope == "plain":
             return begun
-        project = self._parts.credentials[call.account].project
-        if project is None:
-            raise UpstreamUnavailable(
-                f"Upstream {self._parts.config.name} has no project for credential {call.account}"
-            )
+        project = self._parts.credentials[call.account].project or ""
         session_id = request_session_id(turn, turn.headers, request) or gemini_session_id(turn.id)
         return enveloped(turn, shape, begun, project=project, session_id=session_id, attempt=call.attempt)
 

@@ -58,6 +58,7 @@ def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
         ("base_url: https://api.example.com/v1/", "base_url: api.example.com", "begins with http"),
         ("name: gem", "name: openai", "two upstreams have the same name"),
         ("name: gem", "name: lingma", "built-in upstream"),
+        ("kind: antigravity", "kind: antigravity\n    envelope: code_assist", "needs its project"),
         ("id: spare", "id: team", "two credentials have the same id"),
         (", api_key_env: OPENAI_API_KEY", "", "exactly one of"),
         ("{upstream: gem,", "{upstream: gone,", "'gone', which is not there"),

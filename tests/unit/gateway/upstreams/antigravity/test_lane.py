@@ -93,9 +93,22 @@ async def test_whether_a_signature_goes_along() -> None:
     assert not without.gives_back
 
 
-async def test_a_project_is_needed_for_the_envelope() -> None:
-    with pytest.raises(UpstreamUnavailable, match="no project"):
-        await asked(config={"envelope": "code_assist"})
+@pytest.mark.parametrize(
+    ("base_url", "before"),
+    [
+        ("https://gem.example", "https://gem.example/v1beta"),
+        ("https://gem.example/v1beta", "https://gem.example/v1beta"),
+        ("https://gem.example/v1alpha/", "https://gem.example/v1alpha"),
+        ("https://v1.example/gemini", "https://v1.example/gemini/v1beta"),
+        (
+            "https://x.example/v1/projects/p/locations/l/publishers/google",
+            "https://x.example/v1/projects/p/locations/l/publishers/google",
+        ),
+    ],
+)
+async def test_the_version_is_added_to_an_address_without_one(base_url: str, before: str) -> None:
+    request = await asked(config={"base_url": base_url})
+    assert request.url == f"{before}/models/gemini-3-pro:streamGenerateContent?alt=sse"
 
 
 def judged(reply: Reply, *, last: bool) -> Any:
