@@ -59,7 +59,8 @@ class Raw(msgspec.Struct, frozen=True):
 
 
 Piece = Think | Say | Refuse | CallTool | Compacted | Raw
-End = Literal["completed", "max_output_tokens", "content_filter", "failed", "error", "cut", "hang"]
+End = Literal["completed", "max_output_tokens", "content_filter", "failed", "error", "cut", "eof", "hang"]
+"""cut: the connection breaks; eof: the stream ends as it should, without a last event."""
 
 
 SERVER_ERROR = {"code": "server_error", "message": "The server had an error."}

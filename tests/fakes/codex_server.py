@@ -300,6 +300,7 @@ class CodexServer:
                 raise _Cut
             if answer.end == "hang":
                 await exchange.left.wait()
+            if answer.end in ("hang", "eof"):
                 return
             if answer.end == "error":
                 await exchange.piece(speaker.event("error", param=None, **answer.error))

@@ -53,7 +53,7 @@ from gateway.upstreams.codex.shapes import (
 )
 from gateway.upstreams.faults import Fault
 from gateway.wire.edits import edit_members
-from gateway.wire.sse import SseSplitter
+from gateway.wire.sse import parse_block
 
 _UNNUMBERED: Final = 1 << 32
 
@@ -117,9 +117,7 @@ class CodexDecoder:
 
     def feed(self, raw: bytes, seq: int) -> Frame:
         """One SSE event with its framing."""
-        for event in SseSplitter().feed(raw if raw.endswith(b"\n\n") else raw + b"\n\n"):
-            return self.feed_data(raw, event.data, seq)
-        return Frame((), raw, "responses", seq)
+        return self.feed_data(raw, parse_block(raw).data, seq)
 
     def feed_data(self, raw: bytes, data: bytes | None, seq: int) -> Frame:
         """The same, when the framing is already off: `data` is None for comments."""
@@ -253,8 +251,8 @@ class CodexDecoder:
 
     def _delta(self, index: int, said: Said, events: list[TurnEvent]) -> None:
         event = delta_of(index, said)
-        if self._builder is not None:
-            self._builder.add(event)
+        assert self._builder is not None, "an item is open to clients"
+        self._builder.add(event)
         events.append(event)
 
     def _done(self, index: int, item: _Item, raw: bytes, events: list[TurnEvent]) -> None:

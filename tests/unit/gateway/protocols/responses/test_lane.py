@@ -80,6 +80,8 @@ def test_events_pass_byte_for_byte_but_for_the_models_name() -> None:
     "raw",
     [
         b": comment\n\n",
+        b'data: {"type":"x","kind":"response"}\n\n',
+        b'data: "response"\n\n',
         b'data: {"type":"response.hologram","response":7}\n\n',
         b'data: {"type":"response.created","response":\n\n',
         b'data: {"type":"response.created","response":{"id":"r"}}\n\n',
@@ -133,6 +135,13 @@ def test_a_stream_that_the_gateway_has_begun_is_not_begun_twice() -> None:
     assert subject.passed(ADDED) == ADDED
     assert data_of(subject.passed(ended(output=[ITEM])))["response"]["id"] == "resp_ours"
     assert subject.response() == {}, "the client knows another beginning"
+
+
+def test_events_without_a_number_are_counted() -> None:
+    subject = lane()
+    for raw in (b'data: {"type":"x"}\n\n', b"data: nonsense\n\n", b": comment\n\n"):
+        subject.passed(raw)
+    assert subject.last_number == 2
 
 
 def test_what_the_client_has_is_not_sent_again() -> None:

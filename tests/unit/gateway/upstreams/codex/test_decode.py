@@ -272,6 +272,27 @@ def test_a_stream_that_breaks_off_has_failed() -> None:
     assert folded().error is not None
 
 
+def test_a_stream_that_breaks_off_says_what_it_held_back() -> None:
+    cut = [
+        CREATED,
+        added(0, call("c1", "")),
+        added(1, message("")),
+        event("response.output_text.delta", output_index=1, delta="half"),
+        done(2, call("c2")),
+    ]
+    result = folded(*cut)
+    assert result.error is not None
+    assert result.text == "half"
+    assert [item.call_id for item in result.tool_calls] == ["c1", "c2"]
+
+
+def test_what_is_said_of_an_item_before_it_begins_or_after_it_ends_adds_nothing() -> None:
+    delta = event("response.output_text.delta", output_index=0, delta="late")
+    frames, _ = decoded(CREATED, delta, done(0, message("a")), delta, completed())
+    assert fold(frames).text == "a"
+    assert [frames[1].events, frames[3].events] == [(), ()]
+
+
 def test_failures_inside_the_stream_are_judged() -> None:
     error = {"code": "rate_limit_exceeded", "message": "slow down"}
     for failure in (

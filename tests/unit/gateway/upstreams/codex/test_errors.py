@@ -166,6 +166,13 @@ def test_a_model_that_is_not_offered_rests_alone() -> None:
     assert wrong_address.rest == Rest(FAILURE_REST_S, "no_endpoint", soft=True), "an operator may mend it"
 
 
+def test_a_status_inside_a_stream_counts_and_anything_else_is_no_detail() -> None:
+    said = read_error({"type": "error", "status": 429, "message": "slow"})
+    assert classify(said, now_s=NOW).name == "rate_limited"
+    odd = read_error({"error": ["what"], "status_code": 700})
+    assert (odd.message, odd.status, odd.error) == ("upstream stream failed without error details", None, {})
+
+
 def test_foreign_words_lose_their_secrets() -> None:
     assert "sk-abcdefghij" not in judged(500, {"message": "key sk-abcdefghij failed"}).info.message
 

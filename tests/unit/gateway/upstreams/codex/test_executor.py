@@ -9,6 +9,7 @@ import pytest
 from gateway.kernel.errors import COMPACTION_UNSUPPORTED, ErrorKind
 from gateway.kernel.json import loads
 from gateway.turn.items import Reasoning
+from gateway.turn.losses import Loss
 from gateway.turn.ports import AttemptFailed
 from gateway.turn.request import Turn
 from gateway.upstreams.codex.item_ids import sound_name
@@ -160,12 +161,13 @@ async def test_rp_54_an_empty_output_is_remembered_in_the_order_of_its_items() -
         assert [item["type"] for item in subject.last["input"]][1:3] == ["reasoning", "function_call"]
 
 
-@pytest.mark.parametrize("end", ["max_output_tokens", "cut"])
+@pytest.mark.parametrize("end", ["max_output_tokens", "cut", "eof"])
 async def test_rp_55_an_answer_that_was_not_completed_is_not_remembered(end: Any) -> None:
     """RP-55. Given the same items and `response.incomplete`, or a stream that is cut: nothing is stored."""
     async with bench() as subject:
         subject.server.queue.append(Answer(pieces=(Think(), CallTool("find")), end=end))
-        await subject.ask(messages(USER, tools=[CLAUDE_TOOL], stream=True))
+        result = await subject.ask(messages(USER, tools=[CLAUDE_TOOL], stream=True))
+        assert (result.error is None) == (end == "max_output_tokens")
         assert len(subject.kv) == 0
 
 
@@ -328,6 +330,9 @@ async def test_models_without_reasoning_remember_nothing() -> None:
         assert (await subject.ask(turn)).text == "hi"
         assert subject.last["temperature"] == 0.5
         assert len(subject.kv) == 0
+        losses = [list(subject.executor.losses(turn, model)) for model in (PLAIN_MODEL, REASONING_MODEL)]
+        assert losses == [[], [Loss("temperature", "unsupported")]]
+        subject.executor.conclude(turn)
 
 
 # -- answers ----------------------------------------------------------------------------------------------

@@ -73,6 +73,11 @@ def test_only_what_the_conversation_begins_with_is_its_instructions() -> None:
     items: Any = body["input"]
     assert [item["role"] for item in items] == ["user", "developer"]
     assert built(turn(said("system", "a")), SHAPE)["input"] == []
+    opaque = OpaqueItem(dialect="messages", type="document", payload={})
+    assert (
+        built(turn(said("user", "a"), opaque), SHAPE)["input"]
+        == built(turn(said("user", "a")), SHAPE)["input"]
+    )
 
 
 def test_answers_hold_text_and_refusals() -> None:
