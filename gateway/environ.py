@@ -49,7 +49,8 @@ T = TypeVar("T", bound=Section)
 
 STATE_KEYS = (
     "Keys under which state in Redis is sealed: the first seals, all open. `name:base64 of 32 bytes` by "
-    "comma or line; empty: nothing is sealed. The same for all replicas and workers."
+    "comma or line; empty: nothing is sealed. The same for all replicas and workers; see "
+    "docs/howto/seal-state.md."
 )
 
 

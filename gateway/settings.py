@@ -125,7 +125,10 @@ class ServerSettings(Section):
     )
     port: int = setting("PORT", 8317, "Port to listen on. TCP port; 0 takes a free one.", ge=0, le=65535)
     log_level: LogLevel = setting(
-        "LOG_LEVEL", "INFO", "Least severe level that is logged. DEBUG, INFO, WARNING, ERROR or CRITICAL."
+        "LOG_LEVEL",
+        "INFO",
+        "Least severe level that is logged. DEBUG, INFO, WARNING, ERROR or CRITICAL; unset, `up` logs "
+        "WARNING.",
     )
     max_body_bytes: int = setting(
         "MAX_BODY_BYTES", 128 * 1024 * 1024, "Largest request body; beyond it 413. Bytes.", ge=1
@@ -178,7 +181,8 @@ class AccessSettings(Section):
     key_file: KeyFile | None = setting(
         "KEY_FILE",
         None,
-        "JSON file of further keys, each with its tenant, max_in_flight and models if it has any. Path.",
+        "JSON file of further keys, each with its tenant, max_in_flight and models if it has any: names as "
+        "clients ask for them, before aliases and routes. Path; see docs/howto/api-keys.md.",
     )
     admin_token: SecretStr | None = setting(
         "ADMIN_TOKEN",
@@ -233,7 +237,9 @@ class AdmissionSettings(Section):
         "Turns running at the same time in the whole cluster. Count; 0 or less: as many as there are slots.",
     )
     queue_timeout_s: Seconds = setting(
-        "GATEWAY_QUEUE_TIMEOUT_SEC", 30.0, "How long a turn waits for a slot before 429. Seconds."
+        "GATEWAY_QUEUE_TIMEOUT_SEC",
+        30.0,
+        "How long a turn waits for a slot before 429, or before 503 when no instance was ready. Seconds.",
     )
     queue_max: int = setting(
         "GATEWAY_QUEUE_MAX", 256, "Turns that may wait in one replica; beyond it 429 at once. Count.", ge=0

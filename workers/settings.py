@@ -84,7 +84,9 @@ class WorkerSettings(Section):
         le=65535,
     )
     log_level: LogLevel = setting(
-        "LOG_LEVEL", "INFO", "Least severe level that is logged. DEBUG shows the stderr of Lingma."
+        "LOG_LEVEL",
+        "INFO",
+        "Least severe level that is logged. DEBUG shows the stderr of Lingma; unset, `up` logs WARNING.",
     )
     drain_deadline_s: float = _seconds(
         "DRAIN_DEADLINE_S",
@@ -96,7 +98,8 @@ class WorkerSettings(Section):
     lingma_bin: str = setting(
         "LINGMA_BIN",
         "data/bin/Lingma",
-        "The Lingma executable. Path (/app/data/bin/Lingma in the image), or the word `simulator`.",
+        "The Lingma executable. Path, or the word `simulator`; where the file is absent `work` downloads it "
+        "(LINGMA_SOURCE_TYPE), and `up` takes the simulator unless this is set.",
     )
     lingma_args: str | None = setting(
         "LINGMA_ARGS",
@@ -171,7 +174,9 @@ class WorkerSettings(Section):
     )
     lingma_password: SecretStr = _secret("LINGMA_PASSWORD", "The only account's password.")
     lingma_session_bundle: SecretStr = _secret(
-        "LINGMA_SESSION_BUNDLE", "Exported login state, base64 of a tar.gz; alone it makes one account."
+        "LINGMA_SESSION_BUNDLE",
+        "Exported login state, base64 of a tar.gz, see docs/howto/lingma-login.md; alone it makes an "
+        "account.",
     )
     lingma_accounts_mode: Literal["exclusive", "replicate"] = setting(
         "LINGMA_ACCOUNTS_MODE",
@@ -188,7 +193,10 @@ class WorkerSettings(Section):
 
     # -- getting the binary -------------------------------------------------------------------------------
     lingma_source_type: Literal["marketplace", "vsix"] = setting(
-        "LINGMA_SOURCE_TYPE", "marketplace", "Where the binary is taken from when it is absent."
+        "LINGMA_SOURCE_TYPE",
+        "marketplace",
+        "Where the binary is taken from when it is absent. marketplace: the extension of "
+        "LINGMA_MARKETPLACE_PUBLISHER, when that fails LINGMA_VSIX_URL; vsix: LINGMA_VSIX_URL alone.",
     )
     lingma_marketplace_publisher: str = setting(
         "LINGMA_MARKETPLACE_PUBLISHER", "Alibaba-Cloud", "Publisher of the extension that carries the binary."

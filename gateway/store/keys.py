@@ -373,7 +373,7 @@ def render_markdown() -> str:
     lines = [
         "# Redis keys",
         "",
-        "`<prefix>` is `lg` unless set otherwise. `<h x>` is the lower-case hex SHA-256 of x. Braces are",
+        "`<prefix>` is `lg`, always. `<h x>` is the lower-case hex SHA-256 of x. Braces are",
         "literal: they are Cluster hash tags. `<NN>` is the CRC16 of the turn id modulo 16 on a Cluster,",
         "else `00`.",
         "",
