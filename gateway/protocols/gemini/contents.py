@@ -7,10 +7,11 @@ what stands before it.
 """
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple, cast
+from typing import Final, cast
 
 from gateway.kernel.errors import InvalidRequest
 from gateway.kernel.json import Json, JsonObject, dumps
+from gateway.protocols.gemini.calls import Calls
 from gateway.turn.items import (
     Item,
     MediaKind,
@@ -85,13 +86,6 @@ _MARKS: Final = frozenset(
 """Members that say something about a part, but are not what it holds."""
 
 
-class _Open(NamedTuple):
-    """A call that has no response yet."""
-
-    call_id: str
-    name: str
-
-
 class Conversation:
     """Collects the items of one request."""
 
@@ -101,13 +95,18 @@ class Conversation:
         self._role: Role = "user"
         self._parts: list[Part] = []
         """Of the message that is being put together."""
-        self._calls: list[_Open] = []
+        self._texts: list[str] = []
+        """Of the model, what comes after those parts: one text in the end."""
+        self._thoughts: list[str] = []
+        """What comes after the items: one reasoning in the end, or with the first signature."""
+        self._calls = Calls()
 
     def system(self, content: ContentIn, raw: Json) -> None:
         """Whatever role it carries: clients differ in that."""
         self._role = "system"
         self._content(content, raw, "systemInstruction", "system")
         self._close()
+        self._end_thoughts()
 
     def contents(self, contents: Sequence[ContentIn], raw: Json) -> None:
         """`raw` is what the contents were read from. Raises InvalidRequest for a role that does not exist."""
@@ -119,6 +118,7 @@ class Conversation:
             self._role = role
             self._content(content, original, f"contents.{at}", str(at))
         self._close()
+        self._end_thoughts()
 
     # -- parts --------------------------------------------------------------------------------------------
 
@@ -149,7 +149,7 @@ class Conversation:
         if isinstance(raw, dict) and (kinds := [key for key in raw if key not in _MARKS]):
             self._close()
             self.losses.append(Loss(path, "unknown-part"))
-            self.items.append(OpaqueItem(dialect="gemini", type=kinds[0], payload=raw))
+            self._append(OpaqueItem(dialect="gemini", type=kinds[0], payload=raw))
         elif signature is not None:
             self._sign(signature)
 
@@ -166,24 +166,39 @@ class Conversation:
 
     def _reasoning(self, text: str, signature: str | None) -> None:
         """Thoughts that follow each other are one, up to the first that is signed."""
-        last = self.items[-1] if self.items else None
-        if isinstance(last, Reasoning) and last.signature is None:
-            text = last.text + text
-            self.items.pop()
-        self.items.append(Reasoning(text=text, signature=signature, origin=_origin(signature)))
+        self._thoughts.append(text)
+        if signature is not None:
+            self._end_thoughts(signature)
+
+    def _end_thoughts(self, signature: str | None = None) -> None:
+        if self._thoughts:
+            text, self._thoughts = "".join(self._thoughts), []
+            self.items.append(Reasoning(text=text, signature=signature, origin=_origin(signature)))
+
+    def _append(self, item: Item) -> None:
+        self._end_thoughts()
+        self.items.append(item)
 
     def _add(self, part: Part) -> None:
-        last = self._parts[-1] if self._parts else None
-        if self._role == "assistant" and isinstance(part, TextPart) and isinstance(last, TextPart):
-            self._parts[-1] = TextPart(last.text + part.text)
+        if self._role == "assistant" and isinstance(part, TextPart):
+            self._texts.append(part.text)
         else:
+            self._end_text()
             self._parts.append(part)
+
+    def _end_text(self) -> None:
+        if self._texts:
+            text, self._texts = "".join(self._texts), []
+            self._parts.append(TextPart(text))
 
     def _sign(self, signature: str) -> None:
         """For what was said last. A signature with nothing to sign stands alone, as reasoning."""
         if self._role != "assistant":
             return
         self._close(signature)
+        if self._thoughts:
+            self._end_thoughts(signature)
+            return
         last = self.items[-1] if self.items else None
         match last:
             case Message(role="assistant", origin=None):
@@ -197,18 +212,17 @@ class Conversation:
                 )
             case Message(origin=Origin()) | ToolCall():
                 pass  # it has one
-            case Reasoning(signature=None):
-                self.items[-1] = Reasoning(text=last.text, signature=signature, origin=_origin(signature))
             case _:
                 self.items.append(Reasoning(signature=signature, origin=_origin(signature)))
 
     def _close(self, signature: str | None = None) -> None:
+        self._end_text()
         if not self._parts:
             return
         said = [part for part in self._parts if not isinstance(part, TextPart) or part.text]
         if said or not self._goes_on():
             parts = tuple(said or self._parts[:1])
-            self.items.append(Message(role=self._role, parts=parts, origin=_origin(signature)))
+            self._append(Message(role=self._role, parts=parts, origin=_origin(signature)))
         self._parts = []
 
     def _goes_on(self) -> bool:
@@ -217,27 +231,27 @@ class Conversation:
         said = isinstance(last, Reasoning | ToolCall) or (
             isinstance(last, Message) and last.role == "assistant"
         )
-        return said and self._role == "assistant"
+        return (said or bool(self._thoughts)) and self._role == "assistant"
 
     # -- tools --------------------------------------------------------------------------------------------
 
     def _call(self, call: FunctionCallIn, signature: str | None, place: str) -> None:
         self._close()
         call_id = call.id or f"call_{place}"
-        self._calls.append(_Open(call_id, call.name))
+        self._calls.add(call_id, call.name)
         arguments = dumps(call.args or {}).decode()
-        self.items.append(
+        self._append(
             ToolCall(call_id=call_id, name=call.name, arguments=arguments, origin=_origin(signature))
         )
 
     def _response(self, response: FunctionResponseIn, path: str, place: str) -> None:
         self._close()
-        call = self._called(response)
+        call = self._calls.answered(response.id, response.name)
         text, is_error = _output(response.response)
         media = [read for part in response.parts or () if (read := _media(part)) is not None]
         if len(media) < len(response.parts or ()):
             self.losses.append(Loss(f"{path}.functionResponse.parts", "unknown-part"))
-        self.items.append(
+        self._append(
             ToolResult(
                 call_id=call.call_id if call else response.id or f"call_{place}",
                 parts=(TextPart(text), *media),
@@ -245,16 +259,6 @@ class Conversation:
                 is_error=is_error,
             )
         )
-
-    def _called(self, response: FunctionResponseIn) -> _Open | None:
-        """The call that this answers; it is answered then."""
-        by_id = (call for call in self._calls if call.call_id == response.id)
-        by_name = (call for call in self._calls if call.name == response.name)
-        call = next(by_id, None) if response.id else None
-        call = call or next(by_name, None)
-        if call is not None:
-            self._calls.remove(call)
-        return call
 
 
 def _raw_parts(content: Json) -> list[Json]:

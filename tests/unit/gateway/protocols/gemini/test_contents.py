@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -402,3 +403,38 @@ def test_arguments_are_json_text() -> None:
     (read,) = items([said("model", call("f", "c", text="ü\u2028", deep={"a": [1.5, None]}))])
     assert isinstance(read, ToolCall)
     assert loads(read.arguments) == {"text": "ü\u2028", "deep": {"a": [1.5, None]}}
+
+
+def test_calls_that_were_answered_by_id_are_not_found_by_name_again() -> None:
+    calls = said("model", call("a", "c1"), call("b", "c1"), call("a", "c2"))
+    answers = said(
+        "user", answer("x", {}, "c1"), answer("x", {}, "c1"), answer("a", {}), answer("a", {}, "c9")
+    )
+    assert ids(items([calls, answers]))[1] == ["c1", "c1", "c2", "c9"]
+
+
+LONG = 20_000
+"""So many that to go through all of them for each of them takes far longer than LIMIT."""
+LIMIT = 10.0
+
+
+def test_many_calls_take_no_longer_than_they_are() -> None:
+    contents = [
+        said("model", *[call("f")] * LONG),
+        said("user", *[answer("g", {})] * LONG, *[answer("f", {})] * LONG),
+    ]
+    begun = perf_counter()
+    asked = items(contents)
+    assert perf_counter() - begun < LIMIT
+    assert ids(asked)[1][-1] == f"call_0_{LONG - 1}"
+
+
+@pytest.mark.parametrize("mark", [{}, {"thought": True}])
+def test_many_texts_take_no_longer_than_they_are(mark: Any) -> None:
+    contents = [said("model", *[{"text": "long " * 60, **mark}] * LONG * 2)]
+    begun = perf_counter()
+    (read,) = items(contents)
+    assert perf_counter() - begun < LIMIT
+    told = read.parts[0] if isinstance(read, Message) else read
+    assert isinstance(told, Reasoning | TextPart)
+    assert len(told.text) == 300 * LONG * 2
