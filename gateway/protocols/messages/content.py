@@ -58,6 +58,8 @@ class Conversation:
         self.losses: list[Loss] = []
         self._tool_names: dict[str, str] = {}
         """Of the calls so far, by id: a result names its call only."""
+        self._sealed: set[Loss] = set()
+        """What was left out of results: told once for each."""
 
     def system(self, content: str | list[Block] | None) -> None:
         if isinstance(content, str):
@@ -198,7 +200,8 @@ class Conversation:
             sealed = key.startswith("encrypted_") or (key == "data" and value.get("type") == "base64")
             if not sealed:
                 kept[key] = self._readable(item, path)
-            elif (loss := Loss(path, "encrypted" if key != "data" else "placeholder")) not in self.losses:
+            elif (loss := Loss(path, "encrypted" if key != "data" else "placeholder")) not in self._sealed:
+                self._sealed.add(loss)
                 self.losses.append(loss)
         return kept
 

@@ -1,3 +1,4 @@
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -188,6 +189,17 @@ def test_tools_that_servers_ran_are_calls_and_results_too() -> None:
     assert loads(answered.parts[0].text) == [{"type": "web_search_result", "title": "T", "url": "u"}]
     assert said == Message(role="assistant", parts=(TextPart("It is"),))
     assert conversation.losses == [Loss("messages.0.content.1", "encrypted")]
+
+
+def test_what_is_sealed_is_told_once_for_each_result_however_many_there_are() -> None:
+    page = {"type": "web_search_result", "encrypted_content": "x", "encrypted_index": "y"}
+    found = {"type": "web_search_tool_result", "tool_use_id": "c1", "content": [page, page]}
+    many = 20_000
+    body = [found] * many
+    begun = perf_counter()
+    losses = read(("assistant", body)).losses
+    assert perf_counter() - begun < 10, "to look through all losses for each takes minutes"
+    assert losses == [Loss(f"messages.0.content.{index}", "encrypted") for index in range(many)]
 
 
 def test_files_in_results_of_servers_are_left_out() -> None:
