@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.access.keys import Principal
 from gateway.access.tiers import BEARER, CREDENTIALS, Tiers, presented_keys
 from gateway.kernel.clock import Clock
-from gateway.kernel.errors import GatewayError, ModelNotFound
+from gateway.kernel.errors import GatewayError, InvalidRequest, ModelNotFound
 from gateway.kernel.ids import new_turn_id
 from gateway.protocols.answers import ClientProtocol
 from gateway.protocols.bodies import TurnContext
@@ -35,6 +35,9 @@ class Edge(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock
     limits: EdgeLimits
 
+
+MAX_MODEL_NAME = 256
+"""Characters. Every chunk of an answer repeats the name."""
 
 TurnParser = Callable[[bytes, TurnContext], Turn]
 KeyReader = Callable[[Scope], Sequence[bytes]]
@@ -58,6 +61,10 @@ class TurnEndpoint:
         try:
             principal = self._edge.tiers.client(self._keys(scope))
             turn = self._parse(await exchange.read_body(), self._context(exchange, principal))
+            if len(turn.model) > MAX_MODEL_NAME:
+                raise InvalidRequest(
+                    f"'model' must not be longer than {MAX_MODEL_NAME} characters", param="model"
+                )
             if not principal.may_use(turn.model):
                 raise ModelNotFound("This API key may not use that model", param="model")
         except GatewayError as error:

@@ -8,6 +8,7 @@ from gateway.access.keys import ApiKey, KeyRing
 from gateway.access.tiers import Tiers
 from gateway.app import build_app
 from gateway.kernel.clock import FakeClock
+from gateway.kernel.json import dumps
 from gateway.protocols.chat.parse import parse_chat
 from gateway.protocols.chat.routes import CHAT
 from gateway.protocols.endpoint import Edge, TurnEndpoint
@@ -133,6 +134,32 @@ async def test_on_http2_refused_bodies_do_not_hurt_their_neighbours() -> None:
         )
     assert [reply.status_code for reply in replies] == [413, 401, 404, 200, 200]
     assert {reply.http_version for reply in replies} == {"HTTP/2"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (PATH, {"messages": [{"role": "user", "content": "hi"}]}),
+        ("/v1/responses", {"input": "hi"}),
+        ("/v1/messages", {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 9}),
+        ("/v1/messages/count_tokens", {"messages": [{"role": "user", "content": "hi"}]}),
+        ("/v1beta/models/{model}:generateContent", {"contents": "hi"}),
+    ],
+)
+async def test_a_model_name_has_a_longest_length(path: str, body: dict[str, Any]) -> None:
+    deps = FakeDeps()
+
+    async def post_model(length: int) -> Reply:
+        name = "m" * length
+        asked = dumps(body if "{model}" in path else {"model": name, **body})
+        return await call(build_app(deps), "POST", path.format(model=name), body=asked)
+
+    assert (await post_model(256)).status == 200
+    turns = len(deps.engine.turns)
+    refused = await post_model(257)
+    assert refused.status == 400
+    assert "'model' must not be longer than 256 characters" in refused.body.decode()
+    assert len(deps.engine.turns) == turns
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"])
