@@ -20,7 +20,7 @@ import msgspec
 from gateway.kernel.json import JsonObject, dumps, dumps_canonical
 from gateway.turn.flatten import flatten_parts
 from gateway.turn.items import Dialect, Item, Message, OpaqueItem, Reasoning, ToolCall, ToolResult
-from gateway.turn.request import Turn
+from gateway.turn.request import OutputFormat, Turn
 from gateway.turn.tools import AUTO, ToolProvider, fingerprint
 
 USER_ROLES: Final = frozenset({"system", "developer", "user"})
@@ -169,7 +169,14 @@ def _session_key(turn: Turn, messages: Sequence[KeyMessage]) -> str:
         fingerprint(tool_config(turn)),
         hash_branch_context(messages),
     )
-    return f"{key}~{order_hash(messages)}"
+    return f"{key}~{order_hash(messages)}{_format_part(turn.output_format)}"
+
+
+def _format_part(wanted: OutputFormat | None) -> str:
+    """Nothing for plain text. The instruction to answer in JSON stays in the session that it was given in."""
+    if wanted is None or wanted.kind == "text":
+        return ""
+    return f"~{_sha1(dumps_canonical(msgspec.to_builtins(wanted)).decode())}"
 
 
 def _replies(items: Sequence[Message | ToolCall]) -> list[KeyMessage]:

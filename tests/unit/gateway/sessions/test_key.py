@@ -34,7 +34,7 @@ from gateway.turn.items import (
     ToolCall,
     ToolResult,
 )
-from gateway.turn.request import RawRequest, Turn
+from gateway.turn.request import OutputFormat, RawRequest, Turn
 from gateway.turn.tools import AUTO, ToolChoice, ToolSpec, fingerprint
 
 LOOKUP: ToolSpec = ToolSpec(name="lookup", raw={"type": "function", "function": {"name": "lookup"}})
@@ -51,6 +51,7 @@ def turn_of(
     choice: ToolChoice = AUTO,
     dialect: Dialect = "chat",
     mentioned: bool = False,
+    output_format: OutputFormat | None = None,
 ) -> Turn:
     return Turn(
         id=TurnId("t"),
@@ -62,6 +63,7 @@ def turn_of(
         tools=tools,
         tool_choice=choice,
         tools_mentioned=mentioned,
+        output_format=output_format,
     )
 
 
@@ -291,6 +293,23 @@ def test_tools_the_choice_and_the_provider_count() -> None:
         turn_of(A, tools=(LOOKUP,), dialect="gemini"),
     ]
     assert len({write_key(turn, [R1]) for turn in configs}) == len(configs)
+
+
+def test_a_session_is_continued_in_its_own_output_format_only() -> None:
+    """The instruction to answer in JSON is in the session for good."""
+    plain = (None, OutputFormat(kind="text"))
+    formats = (
+        None,
+        OutputFormat(kind="json_object"),
+        OutputFormat(kind="json_schema", schema={"type": "object"}),
+        OutputFormat(kind="json_schema", schema={"type": "array"}),
+    )
+    for first in formats:
+        written = write_key(turn_of(A, output_format=first), [R1])
+        for second in formats:
+            looked_up = lookup_key(turn_of(A, R1, B, output_format=second))
+            assert (looked_up == written) is (first == second)
+    assert len({write_key(turn_of(A, output_format=wanted), [R1]) for wanted in plain}) == 1
 
 
 def test_calls_and_results_count() -> None:
