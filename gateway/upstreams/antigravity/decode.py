@@ -13,10 +13,8 @@ Gemini's own clients, who know what to do about them.
 from collections.abc import Callable
 from typing import Final, Literal
 
-import msgspec
-
 from gateway.kernel.errors import ErrorKind
-from gateway.kernel.json import Json, JsonError, JsonObject, dumps, loads
+from gateway.kernel.json import Json, JsonObject, dumps
 from gateway.replay.lookups import at
 from gateway.turn.events import (
     AnnotationAdded,
@@ -37,7 +35,7 @@ from gateway.turn.events import (
 )
 from gateway.turn.frame import Frame
 from gateway.turn.items import ItemKind
-from gateway.turn.usage import Usage, merge
+from gateway.upstreams.antigravity.chunks import Read, Unreadable, read_chunk
 from gateway.upstreams.antigravity.citations import annotations
 from gateway.upstreams.antigravity.errors import classify, read_error
 from gateway.upstreams.antigravity.history import call_of, name_of, parts_of, signature_of
@@ -69,15 +67,6 @@ _BROKEN: Final = frozenset(
         "MISSING_THOUGHT_SIGNATURE",
     }
 )
-
-
-class _Envelope(msgspec.Struct):
-    """Of Code Assist. Anything may stand beside the answer."""
-
-    response: msgspec.Raw = msgspec.Raw()
-
-
-_open_envelope = msgspec.json.Decoder(_Envelope).decode
 
 
 class _Open:
@@ -134,7 +123,8 @@ class GeminiDecoder:
         self._reason = ""
         self._reason_told = ""
         self._blocked = False
-        self._usage: Usage | None = None
+        self._metered: JsonObject = {}
+        """What the chunks have said of tokens, the later ones over the earlier."""
         self._grounding: Json = None
         self._citations: Json = None
 
@@ -157,24 +147,18 @@ class GeminiDecoder:
             return Frame((), None, "gemini", seq)
         events: list[TurnEvent] = []
         read = self._read(data, events)
-        if read is None:
-            return Frame(self._begun_with(events), None, "gemini", seq)
-        chunk, raw = read
-        self._take(chunk, events)
-        if self._gather:
-            self._gathered.append(chunk)
-        return Frame(self._begun_with(events, chunk), None if self._gather else raw, "gemini", seq)
+        raw = read.raw
+        if self._gather and read.answer is not None:
+            self._gathered.append(read.answer)
+            raw = None
+        return Frame(self._begun_with(events, read.answer), raw, "gemini", seq)
 
     def feed_whole(self, body: bytes) -> Frame:
         """A whole answer that was not streamed, or a stream's chunks in one list."""
         events: list[TurnEvent] = []
         read = self._read(body, events)
-        if read is None:
-            return Frame(self._begun_with(events), None, "gemini", 1)
-        chunk, raw = read
-        self._take(chunk, events)
         self._end(events, "The upstream's answer has no end")
-        return Frame(self._begun_with(events, chunk), raw, "gemini", 1, whole=True)
+        return Frame(self._begun_with(events, read.answer), read.raw, "gemini", 1, whole=read.raw is not None)
 
     def eof(self) -> Frame | None:
         if self.ended:
@@ -199,69 +183,56 @@ class GeminiDecoder:
             events.insert(0, started)
         return tuple(events)
 
-    # -- reading ------------------------------------------------------------------------------------------
+    # -- answers ------------------------------------------------------------------------------------------
 
-    def _read(self, data: bytes, events: list[TurnEvent]) -> tuple[JsonObject, bytes] | None:
-        """The answer in it and its bytes; None when there is none, which is said then."""
+    def _read(self, data: bytes, events: list[TurnEvent]) -> Read:
+        """What it means is said; the answer is given back where it may be passed on."""
         try:
-            value = loads(data)
-        except JsonError:
-            self._fail("The upstream sent something that is no JSON", events)
-            return None
-        if isinstance(value, list):
-            return self._listed(value, data, events)
-        if not isinstance(value, dict):
-            self._fail("The upstream sent JSON that is no object", events)
-            return None
-        if value.get("error"):
-            self._failed(value, events)
-            return None
-        inner = value.get("response")
-        if isinstance(inner, dict) and "candidates" not in value:
-            return inner, bytes(_open_envelope(data).response)
-        return value, data
-
-    def _listed(
-        self, values: list[Json], data: bytes, events: list[TurnEvent]
-    ) -> tuple[JsonObject, bytes] | None:
-        chunks = [value for value in values if isinstance(value, dict)]
-        if not chunks:
-            self._fail("The upstream sent a list without an answer", events)
-            return None
-        good: list[JsonObject] = []
-        for chunk in chunks:
-            if chunk.get("error"):
-                # What came before it was said; it goes along as far as it is known.
-                for earlier in good:
-                    self._take(earlier, events)
-                self._failed(chunk, events)
-                return None
-            inner = chunk.get("response")
-            good.append(inner if isinstance(inner, dict) and "candidates" not in chunk else chunk)
-        whole = good[0] if len(good) == 1 else merged(good)
-        return whole, dumps(whole)
+            read = read_chunk(data)
+        except Unreadable as unreadable:
+            error = ErrorInfo(kind=ErrorKind.UPSTREAM_PROTOCOL, message=str(unreadable), retryable=True)
+            self._broken(error, events)
+            return Read(None)
+        if read.answer is not None:
+            self._take(read.answer, events)
+        if read.error is not None:
+            self.fault = classify(read_error(read.error))
+            self._broken(self.fault.info, events)
+            return Read(read.answer)
+        return read
 
     def _take(self, chunk: JsonObject, events: list[TurnEvent]) -> None:
         self._observe(chunk)
         candidates = chunk.get("candidates")
         first = candidates[0] if isinstance(candidates, list) and candidates else None
-        for part in parts_of(at(first, "content")):
-            if isinstance(part, dict):
-                self._part(part, events)
-        if isinstance(reason := at(first, "finishReason"), str) and reason:
+        if isinstance(first, dict):
+            for part in parts_of(first.get("content")):
+                if isinstance(part, dict):
+                    self._part(part, events)
+            self._candidate(first)
+        if "promptFeedback" in chunk:
+            self._blocked = self._blocked or bool(at(chunk, "promptFeedback", "blockReason"))
+        if isinstance(usage := chunk.get("usageMetadata"), dict):
+            self._metered.update(usage)
+
+    def _candidate(self, first: JsonObject) -> None:
+        """What it says beside its content."""
+        if isinstance(reason := first.get("finishReason"), str) and reason:
             self._reason = reason
-            told = at(first, "finishMessage")
+            told = first.get("finishMessage")
             self._reason_told = told if isinstance(told, str) else ""
-        self._grounding = at(first, "groundingMetadata") or self._grounding
-        self._citations = at(first, "citationMetadata") or self._citations
-        self._blocked = self._blocked or bool(at(chunk, "promptFeedback", "blockReason"))
-        self._usage = merge(self._usage, usage_of(chunk.get("usageMetadata")))
+        self._grounding = first.get("groundingMetadata") or self._grounding
+        self._citations = first.get("citationMetadata") or self._citations
 
     # -- parts --------------------------------------------------------------------------------------------
 
     def _part(self, part: JsonObject, events: list[TurnEvent]) -> None:
-        signature = signature_of(part)
         text = part.get("text")
+        if len(part) == 1 and isinstance(text, str):
+            # The hot path: nearly every part of nearly every stream.
+            self._text(text, "", events, thought=False)
+            return
+        signature = signature_of(part)
         if (call := call_of(part)) is not None:
             self._call(call, signature, events)
         elif isinstance(text, str):
@@ -348,7 +319,7 @@ class GeminiDecoder:
     def _complete(self, events: list[TurnEvent]) -> None:
         self._cite(events)
         self.ended = self.completed = True
-        events.append(TurnCompleted(self._finish(), self._usage))
+        events.append(TurnCompleted(self._finish(), usage_of(self._metered)))
 
     def _cite(self, events: list[TurnEvent]) -> None:
         opened = self._open
@@ -368,19 +339,12 @@ class GeminiDecoder:
             return "content_filter"
         return "tool_calls" if self._calls else "stop"
 
-    def _failed(self, value: JsonObject, events: list[TurnEvent]) -> None:
-        self.fault = classify(read_error(value))
-        self._broken(self.fault.info, events)
-
-    def _fail(self, message: str, events: list[TurnEvent]) -> None:
-        self._broken(ErrorInfo(kind=ErrorKind.UPSTREAM_PROTOCOL, message=message, retryable=True), events)
-
     def _broken(self, info: ErrorInfo, events: list[TurnEvent]) -> None:
         """What was used up until then is reported all the same."""
         self._close(events)
         self.ended = True
-        if self._usage is not None:
-            events.append(UsageReported(self._usage))
+        if (usage := usage_of(self._metered)) is not None:
+            events.append(UsageReported(usage))
         events.append(TurnFailed(info))
 
 
