@@ -81,7 +81,8 @@ def slots(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slots]:
             routes.append(route(name, {"upstream": name, "model": REASONING_MODEL}))
             routes.append(route(f"{name}-plain", {"upstream": name, "model": PLAIN_MODEL}))
             rows[kind].append((name, port))
-    with up(directory, UPSTREAMS_FILE=write_upstreams(directory, upstreams, routes)) as service:
+    file = write_upstreams(directory, upstreams, routes)
+    with up(directory, UPSTREAMS_FILE=file, FIRST_BYTE_HOLD_S="1", KEEPALIVE_S="1") as service:
         service.ready("/healthz", pool_ready(1))
         yield Slots(service, {kind: iter(row) for kind, row in rows.items()})
 
@@ -220,6 +221,25 @@ async def test_a_stream_in_the_upstreams_dialect_is_its_own(gateway: Opener) -> 
         assert found.response["model"] == gate.model
         assert answer.content.count(b'"obfuscation"') == len([e for e in found.events if "delta" in e])
         assert "x-gateway-losses" not in answer.headers
+
+
+async def test_a_stream_that_is_slow_to_begin_is_kept_alive_and_begun_once(gateway: Opener) -> None:
+    async with gateway() as gate:
+        gate.server.queue.append(Answer(pieces=(Think(), Say("at last")), gate_after=0))
+        asked = {"model": gate.model, "input": "x", "stream": True}
+        received = b""
+        async with (
+            httpx2.AsyncClient(timeout=30) as client,
+            client.stream("POST", f"{gate.url}/v1/responses", json=asked) as answer,
+        ):
+            async for data in answer.aiter_raw():
+                received += data
+                if b"event: keepalive" in received:
+                    gate.server.gate.set()
+        found = validate_stream(received)
+        assert found.keepalives > 0
+        assert (found.text, found.types.count("response.created")) == ("at last", 1)
+        assert found.response["id"] == found.events[0]["response"]["id"] != "resp_000001"
 
 
 async def test_a_whole_answer_in_the_upstreams_dialect_is_its_own(gateway: Opener) -> None:

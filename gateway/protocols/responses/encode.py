@@ -25,7 +25,6 @@ from gateway.protocols.responses.response import (
     error_out,
     is_codex,
     last_incomplete,
-    response_id,
     response_out,
 )
 from gateway.turn.events import (
@@ -81,7 +80,7 @@ class ResponsesEncoder:
         self._response = response_out(turn)
         self._starting_after = starting_after
         self._writer = EventWriter(starting_after)
-        self._lane = RawLane(model=turn.model, response_id=response_id(turn), codex=self._codex)
+        self._lane = RawLane(model=turn.model, codex=self._codex)
         self._out = Output(turn, self._writer)
         self._started = False
         self._ended = False
@@ -112,7 +111,7 @@ class ResponsesEncoder:
             self._writer.go_on_behind(self._lane.last_number)
         else:
             self._start()
-            self._lane.begun_by_gateway()
+            self._lane.begun_by_gateway(self._response)
         self._writer.keepalive()
         return self._writer.take()
 

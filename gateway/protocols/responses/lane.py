@@ -6,21 +6,23 @@ They go out byte for byte, but for these edits, made only where they apply:
 - an `output` that ends empty is filled with the items that were done
 - an answer that was cut for its length is told to Codex as completed, which gives up on it otherwise
 - where the gateway had to begin the stream itself, before the upstream had said anything, the upstream's own
-  beginning is left out and its response carries the id that the client knows
+  beginning is left out, and the response ends as the one that the client knows
 
 What an upstream never said (a failure, a cancellation) is encoded from events by encode.py, which asks here
 for the response as the client knows it.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 
 from gateway.kernel.json import JsonObject, dumps, loads
-from gateway.wire.edits import edit_members, with_data
+from gateway.wire.edits import edit_members, member, with_data
 from gateway.wire.sse import parse_block
 
 _BEGINNINGS: Final = frozenset({"response.created", "response.in_progress", "response.queued"})
+_SAID_AT_THE_END: Final = ("status", "output", "usage", "error", "incomplete_details", "completed_at")
 _ENDS: Final = frozenset({"response.completed", "response.done", "response.incomplete"})
 
 
@@ -42,12 +44,11 @@ _decode_number = msgspec.json.Decoder(_Numbered).decode
 class RawLane:
     """One stream. `passed` takes its events in order."""
 
-    def __init__(self, *, model: str, response_id: str, codex: bool) -> None:
-        """`response_id`: the gateway's own, for a stream that it has to begin."""
+    def __init__(self, *, model: str, codex: bool) -> None:
         self._model = model
-        self._response_id = response_id
         self._codex = codex
-        self._own_beginning = False
+        self._own: bytes | None = None
+        """The response with which the gateway had to begin."""
         self._last = b""
         self._count = 0
         self._response: bytes | None = None
@@ -65,9 +66,9 @@ class RawLane:
         number = _number(self._last)
         return self._count - 1 if number is None else number
 
-    def begun_by_gateway(self) -> None:
-        """The client was told of the response before its upstream said anything."""
-        self._own_beginning = True
+    def begun_by_gateway(self, response: Mapping[str, object]) -> None:
+        """The client was told of this response before its upstream said anything."""
+        self._own = dumps(response)
 
     def passed(self, raw: bytes, *, starting_after: int = -1) -> bytes:
         """What the client gets for one event of the upstream's; nothing for one that it has."""
@@ -90,7 +91,7 @@ class RawLane:
         response = bytes(event.response)
         if not response or data is None:
             return raw
-        if event.type in _BEGINNINGS and self._own_beginning:
+        if event.type in _BEGINNINGS and self._own is not None:
             return b""
         changed = edit_members(response, {"model": dumps(self._model)})
         kind = event.type
@@ -111,12 +112,12 @@ class RawLane:
             self._indexed[index] = item
 
     def _ended(self, response: bytes) -> bytes:
-        edits: dict[str, bytes] = {}
-        if self._own_beginning:
-            edits["id"] = dumps(self._response_id)
         if self._items and _is_empty(response):
-            edits["output"] = b"[" + b",".join(self._items) + b"]"
-        return edit_members(response, edits)
+            response = edit_members(response, {"output": b"[" + b",".join(self._items) + b"]"})
+        if self._own is None:
+            return response
+        said = {name: member(response, name) for name in _SAID_AT_THE_END}
+        return edit_members(self._own, {name: value for name, value in said.items() if value is not None})
 
     @property
     def _items(self) -> list[bytes]:
@@ -126,7 +127,7 @@ class RawLane:
 
     def response(self) -> JsonObject:
         """As the upstream has begun it; empty when it has not, or when the client knows another beginning."""
-        if self._response is None or self._own_beginning:
+        if self._response is None:
             return {}
         value = loads(self._response)
         return value if isinstance(value, dict) else {}

@@ -55,7 +55,7 @@ def ended(number: int = 5, *, kind: str = "completed", **fields: Any) -> bytes:
 
 
 def lane(*, is_codex: bool = False) -> RawLane:
-    return RawLane(model="asked", response_id="resp_ours", codex=is_codex)
+    return RawLane(model="asked", codex=is_codex)
 
 
 def named(raw: bytes) -> bytes:
@@ -130,10 +130,14 @@ def test_cv_19_a_cut_answer_is_completed_for_codex() -> None:
 
 def test_a_stream_that_the_gateway_has_begun_is_not_begun_twice() -> None:
     subject = lane()
-    subject.begun_by_gateway()
+    ours = {**RESPONSE, "id": "resp_ours", "model": "asked", "ours": 1}
+    subject.begun_by_gateway(ours)
     assert subject.passed(CREATED) == subject.passed(PROGRESS) == b""
     assert subject.passed(ADDED) == ADDED
-    assert data_of(subject.passed(ended(output=[ITEM])))["response"]["id"] == "resp_ours"
+    end = data_of(subject.passed(ended(output=[ITEM], usage={"total_tokens": 3}, theirs=2)))
+    assert end["response"] == {**ours, "status": "completed", "output": [ITEM]}, (
+        "what the client knows, ended"
+    )
     assert subject.response() == {}, "the client knows another beginning"
 
 
