@@ -38,6 +38,7 @@ class ReasoningRequest(msgspec.Struct, frozen=True, kw_only=True):
 class OutputFormat(msgspec.Struct, frozen=True, kw_only=True):
     kind: Literal["text", "json_object", "json_schema"] = "text"
     name: str | None = None
+    description: str | None = None
     schema: JsonObject | None = None
     strict: bool | None = None
 

@@ -153,6 +153,7 @@ class ToolChoiceIn(_Wire):
 
 class JsonSchemaFormat(_Wire):
     name: str | None = None
+    description: str | None = None
     schema_: Object | None = Field(None, alias="schema")
     strict: bool | None = None
 

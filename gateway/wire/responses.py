@@ -36,6 +36,7 @@ Content = Annotated[str | list[ContentPart] | None, BeforeValidator(_as_list)]
 class TextFormat(_Wire):
     type: Literal["text", "json_object", "json_schema"]
     name: str | None = None
+    description: str | None = None
     schema_: Object | None = Field(None, alias="schema")
     strict: bool | None = None
 

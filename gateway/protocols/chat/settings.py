@@ -117,6 +117,7 @@ def read_output_format(request: ChatRequest) -> OutputFormat | None:
     return OutputFormat(
         kind="json_schema",
         name=schema.name,
+        description=schema.description,
         schema=cast(JsonObject | None, schema.schema_),
         strict=schema.strict,
     )

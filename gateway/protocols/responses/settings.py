@@ -54,6 +54,7 @@ def read_output_format(request: ResponsesRequest) -> OutputFormat | None:
     return OutputFormat(
         kind="json_schema",
         name=wanted.name,
+        description=wanted.description,
         schema=cast(JsonObject, wanted.schema_),
         strict=wanted.strict,
     )

@@ -108,6 +108,12 @@ def test_output_formats_are_read() -> None:
     )
 
 
+def test_the_description_of_an_output_format_is_read() -> None:
+    asked = {"type": "json_schema", "json_schema": {"name": "n", "description": "One tree"}}
+    read = read_output_format(request(response_format=asked))
+    assert read == OutputFormat(kind="json_schema", name="n", description="One tree")
+
+
 def test_a_schema_may_be_missing_unless_it_is_strict() -> None:
     asked = {"type": "json_schema", "json_schema": {"name": "n"}}
     assert read_output_format(request(response_format=asked)) == OutputFormat(kind="json_schema", name="n")

@@ -20,6 +20,10 @@ def test_the_former_name_of_a_reasoning_summary() -> None:
         ({"format": {"type": "text"}}, OutputFormat()),
         ({"format": {"type": "json_object"}}, OutputFormat(kind="json_object")),
         (
+            {"format": {"type": "json_schema", "name": "n", "schema": {}, "description": "One tree"}},
+            OutputFormat(kind="json_schema", name="n", schema={}, description="One tree"),
+        ),
+        (
             {"format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}, "strict": True}},
             OutputFormat(kind="json_schema", name="n", schema={"type": "object"}, strict=True),
         ),
