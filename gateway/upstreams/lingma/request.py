@@ -171,6 +171,8 @@ def losses_of(turn: Turn, tools: ToolPolicy) -> list[Loss]:
     for index, item in enumerate(turn.items):
         if isinstance(item, Message | ToolResult):
             losses.extend(flatten_parts_with_losses(item.parts, f"messages.{index}.content")[1])
+        if isinstance(item, Message) and item.name:
+            losses.append(Loss(f"messages.{index}.name", "unsupported"))
     losses.extend(
         Loss(name, "unsupported") for name in _SAMPLING if getattr(turn.sampling, name) not in (None, ())
     )

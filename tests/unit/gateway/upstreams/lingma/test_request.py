@@ -130,6 +130,14 @@ def test_agent_names_and_tools_in_play_mean_agent_mode() -> None:
     assert ask_mode(turn(), "agent") == "agent"
 
 
+def test_the_name_of_a_speaker_is_a_loss() -> None:
+    named = Message(role="user", parts=(TextPart("Hi"),), name="Ada")
+    result = ToolResult(call_id="c1", parts=(), name="find")
+    assert losses_of(turn(said("system", "x"), named, result), ToolPolicy()) == [
+        Loss("messages.1.name", "unsupported")
+    ]
+
+
 def test_what_lingma_cannot_honour_is_a_loss() -> None:
     image = Message(role="user", parts=(TextPart("look"), MediaPart(kind="image", url="x")))
     subject = turn(
