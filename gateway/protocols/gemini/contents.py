@@ -99,6 +99,7 @@ class Conversation:
         """Of the model, what comes after those parts: one text in the end."""
         self._thoughts: list[str] = []
         """What comes after the items: one reasoning in the end, or with the first signature."""
+        self._after_code = False
         self._calls = Calls()
 
     def system(self, content: ContentIn, raw: Json) -> None:
@@ -136,7 +137,7 @@ class Conversation:
             self._add(media)
         if (code := _code(part)) is not None:
             self.losses.append(Loss(path, "as-text"))
-            self._add(TextPart(code))
+            self._add_code(code)
         if part.function_call is not None:
             self._call(part.function_call, signature, place)
         if part.function_response is not None:
@@ -181,14 +182,25 @@ class Conversation:
 
     def _add(self, part: Part) -> None:
         if self._role == "assistant" and isinstance(part, TextPart):
+            if self._after_code and part.text:
+                self._texts.append("\n" if part.text[0] != "\n" else "")
+                self._after_code = False
             self._texts.append(part.text)
         else:
             self._end_text()
             self._parts.append(part)
 
+    def _add_code(self, code: str) -> None:
+        """It begins a line, and what comes after it another one."""
+        if self._texts and self._texts[-1][-1:] != "\n":
+            code = f"\n{code}"
+        self._after_code = False
+        self._add(TextPart(code))
+        self._after_code = True
+
     def _end_text(self) -> None:
         if self._texts:
-            text, self._texts = "".join(self._texts), []
+            text, self._texts, self._after_code = "".join(self._texts), [], False
             self._parts.append(TextPart(text))
 
     def _sign(self, signature: str) -> None:
@@ -344,5 +356,7 @@ def _code(part: PartIn) -> str | None:
     if (code := part.executable_code) is not None:
         return f"```{(code.language or '').lower()}\n{code.code}\n```"
     if (result := part.code_execution_result) is not None:
-        return f"```\n{result.output or result.outcome or ''}\n```"
+        outcome = result.outcome if result.outcome != "OUTCOME_OK" or not result.output else None
+        told = "\n".join(text for text in (outcome, result.output) if text)
+        return f"```\n{told}\n```"
     return None

@@ -254,14 +254,30 @@ def test_code_that_ran_elsewhere_is_told_as_text() -> None:
                 {"text": "See:"},
                 {"executableCode": {"language": "PYTHON", "code": "print(1)"}},
                 {"codeExecutionResult": {"outcome": "OUTCOME_OK", "output": "1\n"}},
-                {"codeExecutionResult": {"outcome": "OUTCOME_FAILED"}},
+                {"codeExecutionResult": {"outcome": "OUTCOME_FAILED", "output": "no"}},
+                {"codeExecutionResult": {"outcome": "OUTCOME_OK"}},
+                {"text": ""},
+                {"text": "So"},
+                {"text": " it is.\n"},
+                {"executableCode": {"code": "2"}},
+                {"text": "\nDone"},
             )
         ]
     )
+    blocks = ("python\nprint(1)", "\n1\n", "\nOUTCOME_FAILED\nno", "\nOUTCOME_OK")
+    fences = "\n".join(f"```{block}\n```" for block in blocks)
     assert found.items == [
-        message("assistant", "See:```python\nprint(1)\n``````\n1\n\n``````\nOUTCOME_FAILED\n```")
+        message("assistant", f"See:\n{fences}\nSo it is.\n```\n2\n```\nDone"),
     ]
-    assert found.losses == [Loss(f"contents.0.parts.{at}", "as-text") for at in (1, 2, 3)]
+    assert found.losses == [Loss(f"contents.0.parts.{at}", "as-text") for at in (1, 2, 3, 4, 8)]
+
+
+def test_code_stands_beside_media() -> None:
+    code = {"executableCode": {"code": "1"}}
+    image = {"inlineData": {"mimeType": "image/png", "data": "AA"}}
+    (read,) = items([said("model", code, image, {"text": "a"})])
+    assert isinstance(read, Message)
+    assert [part.text for part in read.parts if isinstance(part, TextPart)] == ["```\n1\n```", "a"]
 
 
 def test_a_part_of_unknown_kind_is_kept_and_told() -> None:
