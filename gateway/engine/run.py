@@ -250,9 +250,9 @@ class TurnRun:
 
     def _after(self, failure: AttemptFailed, plan: Plan) -> None:
         """Return when another attempt may follow; raise the failure's error when not."""
-        if isinstance(failure.error, QueueTimeout | Overloaded):
-            self._engine.admission.reject()
         if not plan.after(failure):
+            if isinstance(failure.error, QueueTimeout | Overloaded):
+                self._engine.admission.reject()
             raise failure.error from failure
         log.info(
             "turn.retried",

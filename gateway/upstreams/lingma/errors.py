@@ -1,16 +1,20 @@
-"""Errors that workers report, as the gateway's own."""
+"""Errors that workers report, as the gateway's own, and how a turn goes on after one."""
 
 from gateway.jobs.messages import Finished
 from gateway.kernel.errors import (
     ErrorKind,
     GatewayError,
+    Overloaded,
+    QueueTimeout,
     StoreDataLoss,
     UpstreamEof,
     UpstreamProtocol,
     UpstreamTimeout,
     UpstreamUnavailable,
+    WorkerLost,
 )
 from gateway.telemetry.redact import redact_text
+from gateway.turn.ports import Again
 
 
 def error_of(finished: Finished) -> GatewayError:
@@ -27,3 +31,14 @@ def error_of(finished: Finished) -> GatewayError:
             return StoreDataLoss(message)
         case _:
             return UpstreamProtocol(message)
+
+
+def again_after(error: GatewayError) -> Again:
+    """How a turn may go on whose attempt failed with nothing said."""
+    match error:
+        case WorkerLost():
+            return "retry"
+        case QueueTimeout() | Overloaded() | UpstreamUnavailable():
+            return "next"  # nobody has taken it
+        case _:
+            return "no"

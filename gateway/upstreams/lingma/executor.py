@@ -51,7 +51,7 @@ from gateway.turn.losses import Loss
 from gateway.turn.ports import Again, AttemptFailed, Call, Capabilities
 from gateway.turn.request import Turn
 from gateway.upstreams.lingma.decode import EXECUTOR, LingmaDecoder
-from gateway.upstreams.lingma.errors import error_of
+from gateway.upstreams.lingma.errors import again_after, error_of
 from gateway.upstreams.lingma.request import (
     AskMode,
     ToolPolicy,
@@ -311,13 +311,13 @@ class _Attempt:
             raise AttemptFailed(UpstreamEof("Lingma lost the context of this conversation"), again="fresh")
 
     def _check_refusal(self, burst: Burst) -> None:
-        """A follow-up that fails before it says anything may have named a session nobody knows any more."""
-        if self._session is None or self._released:
+        """It failed and said nothing: nobody may know the session any more, or others may do better."""
+        if self._released:
             return
-        events = [event for frame in burst for event in frame.events if ev.is_content(event)]
-        match events:
+        match [event for frame in burst for event in frame.events if ev.is_content(event)]:
             case [ev.TurnFailed(error=error)] if error.kind is ErrorKind.UPSTREAM_PROTOCOL:
-                raise AttemptFailed(UpstreamProtocol(error.message), again="fresh")
+                again: Again = "fresh" if self._session else "next"
+                raise AttemptFailed(UpstreamProtocol(error.message), again=again)
             case _:
                 pass
 
@@ -356,7 +356,7 @@ class _Attempt:
         if reply.retryable:
             assert self._placement is not None
             others = {c.full_name for c in self._jobs.directory.candidates()} - {self._placement.full_name}
-            return "retry" if others else "no"
+            return "retry" if others else "next"
         return "retry" if reply.error_kind == UpstreamEof.kind else "no"
 
     def _release(self, burst: Burst) -> Burst:
@@ -394,7 +394,6 @@ class _Attempt:
         if isinstance(error, WorkerLost):
             self._job.lost = True
         if not self._released and not self.ended:
-            again: Again = "retry" if isinstance(error, WorkerLost) else "no"
-            raise AttemptFailed(error, again=again) from error
+            raise AttemptFailed(error, again=again_after(error)) from error
         self._call.cancel_reason = "deadline" if isinstance(error, UpstreamTimeout) else "admin"
         return [Frame((ev.TurnFailed(ev.error_info(error)),))]

@@ -336,6 +336,13 @@ async def test_lv_44_a_full_gateway_answers_queue_timeout() -> None:
     await run.aclose()
 
 
+async def test_a_queue_that_another_candidate_spares_the_turn_rejects_nothing() -> None:
+    first, second = ScriptedExecutor(fails("next", QueueTimeout("full"))), ScriptedExecutor(says(*WHOLE))
+    bench = Bench(first, second)
+    assert await bench.events() == list(WHOLE)
+    assert bench.admission.counts().rejected_total == 0
+
+
 async def test_every_attempt_has_its_span_and_hands_its_context_on() -> None:
     exporter = InMemorySpanExporter()
     tracing = traced_by(SimpleSpanProcessor(exporter))

@@ -5,13 +5,17 @@ import pytest
 from gateway.jobs.messages import Finished
 from gateway.kernel.errors import (
     GatewayError,
+    InvalidRequest,
+    Overloaded,
+    QueueTimeout,
     StoreDataLoss,
     UpstreamEof,
     UpstreamProtocol,
     UpstreamTimeout,
     UpstreamUnavailable,
+    WorkerLost,
 )
-from gateway.upstreams.lingma.errors import error_of
+from gateway.upstreams.lingma.errors import again_after, error_of
 
 
 @pytest.mark.parametrize(
@@ -34,3 +38,20 @@ def test_each_kind_has_its_error(kind: str, error: type[GatewayError]) -> None:
 
 def test_a_worker_that_says_nothing_is_spoken_for() -> None:
     assert error_of(Finished(outcome="failed")).message
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (WorkerLost("gone"), "retry"),
+        (QueueTimeout("full"), "next"),
+        (Overloaded("full"), "next"),
+        (UpstreamUnavailable("nobody there"), "next"),
+        (UpstreamTimeout("late"), "no"),
+        (UpstreamEof("cut"), "no"),
+        (InvalidRequest("empty"), "no"),
+        (StoreDataLoss("gone"), "no"),
+    ],
+)
+def test_a_turn_that_nobody_took_goes_on_with_the_next_upstream(error: GatewayError, again: str) -> None:
+    assert again_after(error) == again

@@ -273,6 +273,7 @@ async def test_no_worker_at_all_is_unavailable_with_a_remedy(stores: Stores) -> 
         failure = await Bench(gateway).failure(turn(), queue_s=0.05)
         assert isinstance(failure.error, UpstreamUnavailable)
         assert "lingma-gateway work" in failure.error.message
+        assert failure.again == "next"
 
 
 async def test_an_instance_that_needs_a_login_is_named_in_the_remedy(stores: Stores) -> None:
@@ -290,6 +291,7 @@ async def test_full_slots_are_a_queue_timeout(stores: Stores) -> None:
         await stores.leases.acquire(stores.keys.slots("w", 0), "x", limit=1, ttl_s=10)
         failure = await Bench(gateway).failure(turn(), queue_s=0.05)
         assert isinstance(failure.error, QueueTimeout)
+        assert failure.again == "next"
 
 
 async def test_lv_12_a_refused_ask_fails_at_once(stores: Stores) -> None:
@@ -303,8 +305,29 @@ async def test_lv_12_a_refused_ask_fails_at_once(stores: Stores) -> None:
     async with GatewaySide(stores).running(worker) as gateway:
         failure = await Bench(gateway).failure(turn())
         assert isinstance(failure.error, UpstreamProtocol)
-        assert failure.again == "no"
+        assert failure.again == "next"
         assert "quota" in failure.error.message
+
+
+async def test_an_answer_that_fails_before_it_says_anything_may_be_given_by_another(stores: Stores) -> None:
+    async def fails(job: Job) -> None:
+        await job.accept()
+        await job.chat_finish(status=500)
+
+    async def late(job: Job) -> None:
+        await job.accept()
+        await job.chat_finish(status=408)
+
+    worker = ScriptedWorker(stores, "w", fails, late)
+    async with GatewaySide(stores).running(worker) as gateway:
+        bench = Bench(gateway)
+        failure = await bench.failure(turn())
+        assert isinstance(failure.error, UpstreamProtocol)
+        assert failure.again == "next"
+        (failed,) = [
+            frame.events[-1] for frame in await bench.frames(bench.call(turn())) if frame.is_terminal
+        ]
+        assert isinstance(failed, TurnFailed)  # who took so long may still be at work
 
 
 async def test_a_process_that_dies_before_content_may_be_retried(stores: Stores) -> None:
