@@ -51,7 +51,9 @@ def parse_count(body: bytes, context: TurnContext) -> Turn:
     return _turn(raw if inner is None else cast(JsonObject, inner), context)
 
 
-def _turn(raw: JsonObject, context: TurnContext) -> Turn:
+def _turn(body: JsonObject, context: TurnContext) -> Turn:
+    # A null in one spelling of a name must not hide what stands under the other.
+    raw = {name: value for name, value in body.items() if value is not None}
     request = check(GenerateRequest, raw)
     model = context.path_params["model"]
     if not model.strip():
@@ -81,7 +83,7 @@ def _turn(raw: JsonObject, context: TurnContext) -> Turn:
         **context.fields(),
         model=model,
         items=items,
-        raw=RawRequest(dialect="gemini", body=raw),
+        raw=RawRequest(dialect="gemini", body=body),
         stream=context.path_params.get("method") == STREAM,
         tools=tools,
         tool_choice=read_tool_choice(request),

@@ -52,6 +52,15 @@ def test_a_turn_from_address_and_body() -> None:
     assert (read.stream, read.tools_mentioned, read.losses) == (False, False, ())
 
 
+def test_a_null_does_not_hide_the_other_spelling() -> None:
+    spelt = {"systemInstruction": None, "system_instruction": {"parts": [{"text": "be brief"}]}}
+    read = turn(**spelt, generationConfig=None, generation_config={"temperature": 1, "logprobs": 2})
+    assert read.items[0] == Message(role="system", parts=(TextPart("be brief"),))
+    assert read.sampling.temperature == 1
+    assert read.losses == (Loss("generationConfig.logprobs", "unsupported"),)
+    assert read.raw.body["systemInstruction"] is None
+
+
 def test_the_method_says_whether_to_stream() -> None:
     assert turn("streamGenerateContent").stream
 
