@@ -1,12 +1,27 @@
 import re
 from typing import Any
 
+import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from gateway.kernel.errors import InvalidRequest
 from gateway.kernel.ids import TurnId
-from gateway.turn.items import Dialect, Item, MediaPart, Message, OpaqueItem, TextPart, ToolCall
+from gateway.turn.items import (
+    Dialect,
+    Item,
+    MediaPart,
+    Message,
+    OpaqueItem,
+    Reasoning,
+    TextPart,
+    ToolCall,
+    ToolResult,
+)
 from gateway.turn.request import OutputFormat, RawRequest, ReasoningRequest, Sampling, Turn
 from gateway.turn.tools import ToolChoice, ToolSpec
+from gateway.upstreams.antigravity.replay_prepare import prepared
 from gateway.upstreams.antigravity.request import (
     Shape,
     build_request,
@@ -15,6 +30,7 @@ from gateway.upstreams.antigravity.request import (
     with_user_first,
 )
 from tests.fakes.antigravity_fields import ENVELOPE, REQUEST, Checker, Reader
+from tests.fakes.antigravity_history import Signatures, history_problem
 from tests.support.signature_chains import fc, gemini_signature, model, user
 
 PLAIN = Shape(model="gemini-3-pro", executor="gem")
@@ -259,3 +275,88 @@ def test_every_kind_of_item_is_taken() -> None:
         Message(role="user", parts=(MediaPart(kind="image", data="iVBORw0KGgo="),)),
     )
     taken(build_request(turn(*items), PLAIN))
+
+
+# -- any conversation -------------------------------------------------------------------------------------
+
+IDS = st.sampled_from(["a", "b", "c", "d"])
+WORDS = st.sampled_from(["", "hi", " ", "灵码", "{", '{"n": 1}', "null"])
+ITEMS: st.SearchStrategy[Item] = st.one_of(
+    st.builds(
+        lambda role, words: Message(role=role, parts=tuple(TextPart(one) for one in words)),
+        st.sampled_from(["system", "developer", "user", "assistant"]),
+        st.lists(WORDS, max_size=3),
+    ),
+    st.builds(
+        lambda role, kind: Message(role=role, parts=(MediaPart(kind=kind, data="AAAA"),)),
+        st.sampled_from(["user", "assistant"]),
+        st.sampled_from(["image", "audio", "video", "file"]),
+    ),
+    st.builds(
+        lambda text, signature: Reasoning(text=text, signature=signature),
+        WORDS,
+        st.sampled_from([None, "", "odd", "EqQBCkYIAxgC" + "A" * 40]),
+    ),
+    st.builds(
+        lambda call_id, name, arguments, kind: ToolCall(
+            call_id=call_id, name=name, arguments=arguments, kind=kind
+        ),
+        IDS,
+        st.sampled_from(["search", "1st", "mail__send", "x" * 80]),
+        WORDS,
+        st.sampled_from(["function", "custom"]),
+    ),
+    st.builds(
+        lambda call_id, words, failed: ToolResult(
+            call_id=call_id, parts=tuple(TextPart(one) for one in words), is_error=failed
+        ),
+        IDS,
+        st.lists(WORDS, max_size=2),
+        st.booleans(),
+    ),
+    st.just(OpaqueItem(dialect="messages", type="odd", payload={})),
+)
+
+
+def answered(items: list[Item]) -> list[Item]:
+    """With each call's result behind the calls, in another order, as clients have them."""
+    told: list[Item] = []
+    calls: list[str] = []
+    seen: set[str] = set()
+    for number, item in enumerate(items):
+        if isinstance(item, ToolResult):
+            continue
+        if not isinstance(item, ToolCall) and calls:
+            told += [ToolResult(call_id=one, parts=(TextPart("ok"),)) for one in reversed(calls)]
+            calls = []
+        if isinstance(item, ToolCall):
+            item = msgspec.structs.replace(item, call_id=f"{item.call_id}{number}")
+            assert item.call_id not in seen
+            calls.append(item.call_id)
+        told.append(item)
+    return told + [ToolResult(call_id=one, parts=(TextPart("ok"),)) for one in calls]
+
+
+@given(st.lists(ITEMS, max_size=8), st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_any_conversation_is_taken_or_told_to_be_the_clients_mistake(items: list[Item], sound: bool) -> None:
+    asked = turn(*(answered(items) if sound else items) or [SAID], tools=(SEARCH,))
+    request = with_user_first(build_request(asked, PLAIN), asked, PLAIN)
+    try:
+        sent: Any = prepared(request, response_role="user").payload
+    except InvalidRequest:
+        assert not sound, "calls and results fit together"
+        return
+    reader, checker = Reader(), Checker(PLAIN.model)
+    message = reader.read(sent, REQUEST)
+    checker.request(message)
+    assert (reader.violations, checker.problems) == ([], [])
+    problem = history_problem(
+        message["contents"],
+        model=PLAIN.model,
+        signatures=Signatures(),
+        demands=True,
+        alternate=True,
+        model_responds=False,
+    )
+    assert problem is None or not sound, "a call that nobody answered is the upstream's to refuse"
