@@ -223,6 +223,8 @@ class Attempt:
         return AttemptFailed(error_of(fault.info), again=fault.again, or_again=_is_soft(fault))
 
     async def _rest(self, rest: Rest) -> None:
+        if not self._account.upstream:
+            return  # the request could not even be made
         account = self._account._replace(model=self._call.model) if rest.model_only else self._account
         await self._cooldowns.cool(account, rest.for_s, rest.reason, soft=rest.soft)
 

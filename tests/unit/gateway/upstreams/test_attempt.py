@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.kernel.clock import FakeClock, SystemClock
-from gateway.kernel.errors import ErrorKind, InvalidRequest
+from gateway.kernel.errors import ErrorKind, GatewayError, InvalidRequest, UpstreamUnavailable
 from gateway.kernel.ids import TurnId
 from gateway.kernel.json import dumps
 from gateway.store.keys import Keys
@@ -46,7 +46,12 @@ REJECTED = event("response.failed", response={"error": {"code": "invalid_encrypt
 
 class Lane:
     def __init__(
-        self, port: int, *, total_s: float = 5.0, refuse: bool = False, gives_back: bool = True
+        self,
+        port: int,
+        *,
+        total_s: float = 5.0,
+        refuse: GatewayError | None = None,
+        gives_back: bool = True,
     ) -> None:
         self.gives_back = gives_back
         self._decoder = CodexDecoder(model="m", created_at=0, executor="one", input_tokens_estimate=0)
@@ -64,8 +69,8 @@ class Lane:
         return self._decoder.fault
 
     async def request(self) -> UpstreamRequest:
-        if self._refuse:
-            raise InvalidRequest("no")
+        if self._refuse is not None:
+            raise self._refuse
         return UpstreamRequest(
             upstream="one",
             url=f"http://127.0.0.1:{self._port}/responses",
@@ -300,8 +305,15 @@ async def test_an_answer_may_be_held_until_its_end() -> None:
 
 async def test_a_request_that_cannot_be_made_is_the_clients() -> None:
     async with against(Upstream()) as bench:
-        failed = await bench.fails(refuse=True)
+        failed = await bench.fails(refuse=InvalidRequest("no"))
         assert (failed.again, failed.error.kind) == ("no", ErrorKind.INVALID_REQUEST)
+
+
+async def test_a_request_that_has_no_key_moves_on_and_rests_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    async with against(Upstream()) as bench:
+        failed = await bench.fails(refuse=UpstreamUnavailable("no key"))
+        assert (failed.again, bench.rests_s()) == ("next", 0)
+    assert not any(record.message == "upstream.cooling" for record in caplog.records)
 
 
 @pytest.mark.parametrize(
