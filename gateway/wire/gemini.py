@@ -44,7 +44,7 @@ def _contents(value: object) -> object:
     value = _listed(value)
     if not isinstance(value, list):
         return value
-    return [{"parts": content} if isinstance(content, str) else content for content in value]
+    return [_content(content) if isinstance(content, str | dict) else content for content in value]
 
 
 Int = Annotated[int, BeforeValidator(_whole_number)]
@@ -79,6 +79,7 @@ class FileDataIn(_Wire):
 class FunctionCallIn(_Wire):
     name: str
     args: Object | None = None
+    partial_args: object = None
     id: str | None = None
 
 

@@ -6,8 +6,10 @@ id, else by name and order. A signature stays with the part that it came with; o
 what stands before it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Final, cast
+
+from pydantic.alias_generators import to_camel
 
 from gateway.kernel.errors import InvalidRequest
 from gateway.kernel.json import Json, JsonObject, dumps
@@ -86,6 +88,11 @@ _MARKS: Final = frozenset(
 """Members that say something about a part, but are not what it holds."""
 
 
+_PART: Final = _MARKS.union(_CONTENT, map(to_camel, _CONTENT))
+
+_TURN: Final = frozenset({"parts", "role"})
+
+
 class Conversation:
     """Collects the items of one request."""
 
@@ -124,13 +131,23 @@ class Conversation:
     # -- parts --------------------------------------------------------------------------------------------
 
     def _content(self, content: ContentIn, raw: Json, path: str, place: str) -> None:
+        if isinstance(raw, dict) and not _TURN.isdisjoint(raw):
+            self._ignored(raw, _TURN, path)
         for index, (part, original) in enumerate(zip(content.parts or (), _raw_parts(raw), strict=False)):
             self._part(part, original, f"{path}.parts.{index}", f"{place}_{index}")
+
+    def _ignored(self, raw: JsonObject, known: Set[str], path: str) -> None:
+        """Members that nobody here knows, beside others: told, for they may hold what a model should read."""
+        self.losses.extend(
+            Loss(f"{path}.{name}", "unknown-member") for name in raw if name not in known and raw[name]
+        )
 
     def _part(self, part: PartIn, raw: Json, path: str, place: str) -> None:
         signature = _signature(part)
         if all(getattr(part, name) is None for name in _CONTENT):
             self._unknown(raw, signature, path)
+        elif isinstance(raw, dict):
+            self._ignored(raw, _PART, path)
         if part.text is not None:
             self._text(part.text, bool(part.thought), signature)
         if (media := _media(part)) is not None:
@@ -139,6 +156,8 @@ class Conversation:
             self.losses.append(Loss(path, "as-text"))
             self._add_code(code)
         if part.function_call is not None:
+            if part.function_call.partial_args:
+                self.losses.append(Loss(f"{path}.functionCall.partialArgs", "unsupported"))
             self._call(part.function_call, signature, place)
         if part.function_response is not None:
             self._response(part.function_response, path, place)

@@ -53,7 +53,7 @@ def parse_count(body: bytes, context: TurnContext) -> Turn:
 
 def _turn(body: JsonObject, context: TurnContext) -> Turn:
     # A null in one spelling of a name must not hide what stands under the other.
-    raw = {name: value for name, value in body.items() if value is not None}
+    raw: JsonObject = {name: value for name, value in body.items() if value is not None}
     request = check(GenerateRequest, raw)
     model = context.path_params["model"]
     if not model.strip():

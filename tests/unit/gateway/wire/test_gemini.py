@@ -29,7 +29,7 @@ def read(**body: Any) -> GenerateRequest:
     [
         (ContentIn, types.Content, set()),
         (ThinkingConfigIn, types.ThinkingConfig, set()),
-        (FunctionCallIn, types.FunctionCall, {"partial_args", "will_continue"}),
+        (FunctionCallIn, types.FunctionCall, {"will_continue"}),
         (FunctionResponseIn, types.FunctionResponse, {"scheduling", "will_continue"}),
         (
             FunctionDeclarationIn,

@@ -305,6 +305,52 @@ def test_unknown_parts_of_an_instruction_are_kept_too(system: Any) -> None:
     assert found.losses == [Loss("systemInstruction.parts.1", "unknown-part")]
 
 
+@pytest.mark.parametrize("lone", [{"text": "a"}, [{"text": "a"}], ["a"]])
+def test_a_content_may_be_a_lone_part(lone: Any) -> None:
+    found = conversation(lone)
+    assert (found.items, found.losses) == ([message("user", "a")], [])
+
+
+@pytest.mark.parametrize(
+    ("contents", "path"),
+    [
+        ([{"role": "user", "Parts": [{"text": "a"}]}], "contents.0.Parts"),
+        ([{"role": "user", "text": "a"}], "contents.0.text"),
+        ([{"parts": [{"text": "b"}], "more": "a"}], "contents.0.more"),
+        ([said("user", {"text": "b", "brandNew": "a"})], "contents.0.parts.0.brandNew"),
+    ],
+)
+def test_members_of_unknown_name_are_told(contents: Any, path: str) -> None:
+    assert conversation(contents).losses == [Loss(path, "unknown-member")]
+    assert conversation("hi", contents[0]).losses == [
+        Loss(path.replace("contents.0", "systemInstruction"), "unknown-member")
+    ]
+
+
+def test_misspelt_parts_alone_are_an_unknown_part() -> None:
+    given: Any = {"Parts": [{"text": "a"}]}
+    found = conversation([given])
+    assert found.items == [OpaqueItem(dialect="gemini", type="Parts", payload=given)]
+    assert found.losses == [Loss("contents.0.parts.0", "unknown-part")]
+
+
+def test_known_members_of_parts_are_not_told_in_either_spelling() -> None:
+    parts = [
+        {"text": "a", "thought": True, "thoughtSignature": "c2ln", "partMetadata": {"a": 1}},
+        {"inline_data": {"mime_type": "image/png", "data": "AA"}, "mediaResolution": {"level": "LOW"}},
+        {"functionCall": {"name": "f", "id": "c"}, "thought_signature": "c2ln"},
+        {"function_response": {"name": "f", "response": {}}, "brandNew": None},
+    ]
+    assert conversation([said("model", *parts)]).losses == []
+
+
+def test_arguments_that_come_in_pieces_are_told() -> None:
+    call = {"functionCall": {"name": "f", "partialArgs": [{"jsonPath": "$.a", "stringValue": "b"}]}}
+    assert conversation([said("model", call)]).losses == [
+        Loss("contents.0.parts.0.functionCall.partialArgs", "unsupported")
+    ]
+
+
 def test_an_empty_part_says_nothing() -> None:
     assert items([said("user", {}, {"text": "a"}, {"mediaResolution": {"level": "LOW"}})]) == [
         message("user", "a")
