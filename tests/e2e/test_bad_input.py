@@ -121,7 +121,7 @@ def test_a_chunked_body_over_the_limit_is_refused(live: Service) -> None:
     ("request_line", "status"),
     [
         (b"GET /v1/nothing HTTP/1.1", 404),
-        (b"GET / HTTP/1.1", 404),
+        (b"GET /nothing HTTP/1.1", 404),
         (b"OPTIONS * HTTP/1.1", 404),
         (b"GET http://elsewhere/v1/chat/completions HTTP/1.1", 404),
         (b"GET /v1/chat/completions HTTP/1.1", 405),
