@@ -61,6 +61,7 @@ MEANING = {
     "served-by-…": "nothing maps the name; that model answered (`MODEL_FALLBACK=default`)",
     "unknown-block": "a block of unknown type in the conversation did not reach the model",
     "unknown-item": "an item of unknown type in the conversation; only text in it reached the model",
+    "unknown-member": "a field that nothing here knows, beside others; what it holds did not reach the model",
     "unknown-part": "a piece of content of unknown type; only an upstream of the same dialect gets it",
     "unsupported": "the setting was ignored",
 }
