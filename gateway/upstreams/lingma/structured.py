@@ -12,8 +12,8 @@ from gateway.turn.request import OutputFormat
 _ASK: Final = (
     "Answer with exactly one JSON value and nothing else: no explanation before or after it, no code fence."
 )
-_ABOUT: Final = "\nWhat the value is for: "
-_ASK_SCHEMA: Final = "\nThe value must be valid against this JSON Schema:\n"
+_ABOUT: Final = "What the answer is for: "
+_ASK_SCHEMA: Final = " The value must be valid against this JSON Schema:\n"
 _FENCE: Final = "```"
 _CLOSE: Final = re.compile(r"\n[ \t]*```")
 _CLOSING: Final = re.compile(r"\n[ \t]*`{0,2}\Z")
@@ -30,9 +30,9 @@ def instruction(wanted: OutputFormat | None) -> str:
     """What to add to the prompt; nothing when any text will do."""
     if wanted is None or wanted.kind == "text":
         return ""
-    about = _ABOUT + wanted.description if wanted.description else ""
+    about = f"{_ABOUT}{wanted.description}\n" if wanted.description else ""
     schema = "" if wanted.schema is None else _ASK_SCHEMA + dumps(wanted.schema).decode()
-    return _ASK + about + schema
+    return about + _ASK + schema
 
 
 class Unfenced:

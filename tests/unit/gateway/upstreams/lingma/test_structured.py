@@ -23,8 +23,8 @@ def test_a_schema_is_part_of_the_instruction() -> None:
 
 def test_what_the_value_is_for_is_part_of_the_instruction() -> None:
     schema = OutputFormat(kind="json_schema", description="One tree", schema={"type": "object"})
-    assert "What the value is for: One tree\n" in instruction(schema)
-    assert instruction(OutputFormat(kind="json_schema", description="One tree")).endswith(": One tree")
+    plain = OutputFormat(kind="json_schema", schema={"type": "object"})
+    assert instruction(schema) == f"What the answer is for: One tree\n{instruction(plain)}"
 
 
 @pytest.mark.parametrize(
