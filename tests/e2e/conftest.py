@@ -9,7 +9,16 @@ import pytest
 from tests.fakes.antigravity_server import AntigravityServer
 from tests.fakes.codex_server import REASONING_MODEL, CodexServer
 from tests.support.edge import serving
-from tests.support.house import GOOGLE_KEYS, House, Slot, codex_upstream, route, write_upstreams
+from tests.support.house import (
+    GEMINI_MODEL,
+    GOOGLE_KEYS,
+    House,
+    Slot,
+    antigravity_upstream,
+    codex_upstream,
+    route,
+    write_upstreams,
+)
 from tests.support.ports import free_port
 from tests.support.processes import Service, asks_of, pool_ready, serve, work
 from tests.support.redis_server import RedisServer
@@ -122,24 +131,37 @@ async def gemini(house: House, slot: Slot) -> AsyncIterator[GeminiSlot]:
         yield GeminiSlot(house, slot.gemini, server)
 
 
-class Thinker:
-    """One strict upstream for fleets of a test's own: UPSTREAMS_FILE names it."""
+class Pair:
+    """Two strict upstreams for fleets of a test's own: UPSTREAMS_FILE names them.
 
-    MODEL = "thinker"
+    Four models: of the one, of the other, and of both with Lingma behind them or before.
+    """
+
+    THINKER = "thinker"
+    SIGNER = "signer"
+    LINGMA_LAST = "lingma-last"
+    LINGMA_FIRST = "lingma-first"
 
     def __init__(self, directory: Path) -> None:
-        self.port = free_port()
-        self.server = CodexServer()
-        candidate = {"upstream": "c1", "model": REASONING_MODEL}
-        upstream = codex_upstream("c1", self.port)
-        self.file = write_upstreams(directory, [upstream], [route(self.MODEL, candidate)])
+        self.codex, self.codex_port = CodexServer(), free_port()
+        self.gemini, self.gemini_port = AntigravityServer(keys=GOOGLE_KEYS, sentinel=False), free_port()
+        upstreams = [codex_upstream("c1", self.codex_port), antigravity_upstream("a1", self.gemini_port)]
+        codex, lingma = {"upstream": "c1", "model": REASONING_MODEL}, {"upstream": "lingma"}
+        gemini = {"upstream": "a1", "model": GEMINI_MODEL}
+        routes = [
+            route(self.THINKER, codex),
+            route(self.SIGNER, gemini),
+            route(self.LINGMA_LAST, codex, {**gemini, "rank": 1}, {**lingma, "rank": 2}),
+            route(self.LINGMA_FIRST, lingma, {**codex, "rank": 1}),
+        ]
+        self.file = write_upstreams(directory, upstreams, routes)
 
 
 @pytest.fixture
-async def thinker(tmp_path: Path) -> AsyncIterator[Thinker]:
-    thinker = Thinker(tmp_path)
-    async with serving(thinker.server, port=thinker.port):
-        yield thinker
+async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
+    pair = Pair(tmp_path)
+    async with serving(pair.codex, port=pair.codex_port), pair.gemini.running(pair.gemini_port):
+        yield pair
 
 
 class Both:

@@ -1,21 +1,36 @@
 """Redis goes away in the middle of a conversation: turns go on without replay, and replay comes back."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
 import pytest
 from anthropic import APIStatusError
 
-from tests.e2e.conftest import Fleet, Thinker
-from tests.e2e.test_replay import AGENTS, answer_of, said_as_told, work
-from tests.fakes.codex_server import CodexServer
+from tests.e2e import test_replay, test_replay_signatures
+from tests.e2e.conftest import Fleet, Pair
+from tests.e2e.test_replay import work
 from tests.support.agents import Agent, Refused
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
 FIRST, AWAY, TURNS = 6, 3, 15
 """Turns before the outage, during it, and altogether."""
+
+
+@pytest.fixture
+async def stack() -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+async def agents_on(
+    fleet: Fleet, stack: AsyncExitStack, model: str, agents: Mapping[str, Callable[..., Agent]]
+) -> list[Agent]:
+    made = [agent_of(fleet.urls, model) for agent_of in agents.values()]
+    for agent in made:
+        await stack.enter_async_context(aclosing(agent))
+    return made
 
 
 def away(fleet: Fleet, how: str) -> None:
@@ -36,63 +51,82 @@ def back(fleet: Fleet, how: str) -> None:
         replica.ready("/readyz", lambda answer: answer["ready"] is True)
 
 
-def agent_on(fleet: Fleet, agent_of: Callable[..., Agent]) -> Agent:
-    return agent_of(fleet.urls, Thinker.MODEL)
+def demand(pair: Pair, wanted: bool) -> None:
+    """Whether the upstreams insist on what was said to be theirs."""
+    pair.codex.vault.demand = wanted
+    pair.gemini.sentinel = not wanted
 
 
-def sealed_in(server: CodexServer, turns: Sequence[int]) -> list[str]:
-    return [blob for turn in turns for blob in server.answered[turn].sealed]
+def remembered(turn: int, how: str) -> list[int]:
+    """Of which turns a request has the reasoning."""
+    if turn < FIRST:
+        return list(range(turn))
+    if turn < FIRST + AWAY:
+        return []
+    lost = range(FIRST, FIRST + AWAY) if how == "hangs" else range(FIRST + AWAY)
+    return [earlier for earlier in range(turn) if earlier not in lost]
 
 
 @pytest.mark.parametrize("how", ["hangs", "restarts empty"])
 async def test_turns_go_on_without_replay_and_replay_comes_back(
-    fleet: Fleet, thinker: Thinker, how: str
+    fleet: Fleet, pair: Pair, stack: AsyncExitStack, how: str
 ) -> None:
-    server = thinker.server
-    server.queue += [answer_of(turn) for turn in range(TURNS)]
-    fleet.start(workers=0, UPSTREAMS_FILE=thinker.file)
-    async with aclosing(agent_on(fleet, AGENTS["messages"])) as agent:
-        async for turn, answer in work(agent, TURNS):
-            said_as_told(answer, answer_of(turn))
+    pair.codex.queue += [test_replay.answer_of(turn) for turn in range(TURNS)]
+    pair.gemini.queue += [test_replay_signatures.reply_of(turn) for turn in range(TURNS)]
+    fleet.start(workers=0, UPSTREAMS_FILE=pair.file)
+    claude = {"messages": test_replay.AGENTS["messages"]}
+    (thinker,) = await agents_on(fleet, stack, pair.THINKER, claude)
+    (signer,) = await agents_on(fleet, stack, pair.SIGNER, claude)
+    async with aclosing(work(signer, TURNS)) as signing:
+        async for turn, answer in work(thinker, TURNS):
+            test_replay.said_as_told(answer, test_replay.answer_of(turn))
+            _, answer = await anext(signing)
+            test_replay_signatures.said_as_told(answer, test_replay_signatures.reply_of(turn))
             if turn == FIRST - 1:
-                server.vault.demand = False
+                demand(pair, False)
                 away(fleet, how)
             elif turn == FIRST + AWAY - 1:
                 back(fleet, how)
-    assert len(server.requests) == TURNS, "something was asked twice"
-    lost = range(FIRST, FIRST + AWAY) if how == "hangs" else range(FIRST + AWAY)
-    for turn, request in enumerate(server.answered):
-        if turn < FIRST:
-            remembered = list(range(turn))
-        elif turn < FIRST + AWAY:
-            remembered = []
-        else:
-            remembered = [earlier for earlier in range(turn) if earlier not in lost]
-        assert request.blobs == sealed_in(server, remembered), f"turn {turn}"
+    assert len(pair.codex.requests) == len(pair.gemini.requests) == TURNS, "something was asked twice"
+    sealed = [request.sealed for request in pair.codex.answered]
+    minted = pair.gemini.signatures.given_out
+    for turn in range(TURNS):
+        known = remembered(turn, how)
+        assert pair.codex.answered[turn].blobs == [blob for one in known for blob in sealed[one]], turn
+        given = test_replay_signatures.signatures_of(pair.gemini.requests[turn])
+        assert given == [minted[one] for one in known], turn
 
 
-async def test_strict_replay_fails_turns_while_the_store_is_away(fleet: Fleet, thinker: Thinker) -> None:
-    server = thinker.server
-    fleet.start(workers=0, UPSTREAMS_FILE=thinker.file, REPLAY_STRICT="true")
-    async with AsyncExitStack() as stack:
-        agents = [await stack.enter_async_context(aclosing(agent_on(fleet, one))) for one in AGENTS.values()]
+async def test_strict_replay_fails_turns_while_the_store_is_away(
+    fleet: Fleet, pair: Pair, stack: AsyncExitStack
+) -> None:
+    fleet.start(workers=0, UPSTREAMS_FILE=pair.file, REPLAY_STRICT="true")
+    agents = [
+        *await agents_on(fleet, stack, pair.THINKER, test_replay.AGENTS),
+        *await agents_on(fleet, stack, pair.SIGNER, test_replay_signatures.AGENTS),
+    ]
+    thinkers, signers = len(test_replay.AGENTS), len(test_replay_signatures.AGENTS)
+
+    def asked() -> tuple[int, int]:
+        return len(pair.codex.requests), len(pair.gemini.requests)
+
+    for agent in agents:
+        assert (await agent.say(f"say {agent.name} one")).text == f"{agent.name} one"
+    away(fleet, "restarts empty")
+    for agent in agents:
+        for _ in range(AWAY):
+            with pytest.raises((APIStatusError, Refused)) as failed:
+                await agent.say("say two")
+            assert_told(agent.name, failed.value)
+    assert asked() == (thinkers, signers), "a turn was asked without what it needs"
+    back(fleet, "restarts empty")
+    demand(pair, False)  # of what the store has forgotten
+    for words in ("three", "four"):
         for agent in agents:
-            assert (await agent.say(f"say {agent.name} one")).text == f"{agent.name} one"
-        away(fleet, "restarts empty")
-        for agent in agents:
-            for _ in range(AWAY):
-                with pytest.raises((APIStatusError, Refused)) as failed:
-                    await agent.say("say two")
-                assert_told(agent.name, failed.value)
-        assert len(server.requests) == len(agents), "a turn was asked without what it needs"
-        back(fleet, "restarts empty")
-        server.vault.demand = False  # of what the store has forgotten
-        for agent in agents:
-            assert (await agent.say("say three")).text == "three"
-        assert [request.blobs for request in server.answered[-3:]] == [[]] * 3
-        for agent in agents:
-            assert (await agent.say("say four")).text == "four"
-        assert [len(request.blobs) for request in server.answered[-3:]] == [1] * 3
+            assert (await agent.say(f"say {words}")).text == words
+    assert asked() == (3 * thinkers, 3 * signers)
+    blobs = [len(request.blobs) for request in pair.codex.requests]
+    assert blobs == [0] * 2 * thinkers + [1] * thinkers
 
 
 def assert_told(dialect: str, error: BaseException) -> None:
@@ -105,9 +139,9 @@ def assert_told(dialect: str, error: BaseException) -> None:
         case "messages":
             assert isinstance(error, APIStatusError)
             assert (error.status_code, body["type"], told["type"]) == (529, "error", "overloaded_error")
-        case "chat":
-            assert isinstance(error, Refused)
-            assert (error.status, told["type"], told["code"]) == (503, "server_error", "store_unavailable")
-        case _:
+        case "gemini":
             assert isinstance(error, Refused)
             assert (error.status, told["code"], told["status"]) == (503, 503, "UNAVAILABLE")
+        case _:
+            assert isinstance(error, Refused)
+            assert (error.status, told["type"], told["code"]) == (503, "server_error", "store_unavailable")

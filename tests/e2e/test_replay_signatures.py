@@ -12,6 +12,7 @@ import pytest
 from tests.e2e.conftest import GeminiSlot
 from tests.e2e.test_replay import work
 from tests.fakes.antigravity_brain import FORBIDDEN, OVERLOADED, Reply, limited
+from tests.fakes.antigravity_history import SKIPS
 from tests.fakes.antigravity_server import WRONG_KEY, Recorded
 from tests.support.agents import TOOL, Agent, Answered, ChatAgent, ClaudeAgent, GeminiAgent, ResponsesAgent
 
@@ -61,8 +62,10 @@ def said_as_told(answer: Answered, told: Reply) -> None:
 
 
 def signatures_of(request: Recorded) -> list[str]:
+    """Without the word that skips the check."""
     parts = (part for content in request.request["contents"] for part in content["parts"])
-    return [part["thoughtSignature"] for part in parts if "thoughtSignature" in part]
+    given = (part["thoughtSignature"] for part in parts if "thoughtSignature" in part)
+    return [signature for signature in given if signature not in SKIPS]
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
@@ -90,3 +93,22 @@ async def test_a_loop_of_twenty_turns_keeps_its_signatures_through_a_failing_cre
     failed = [request for request in server.requests if request not in answered]
     assert failed, "nothing failed: the test has not tested anything"
     assert {request.key for request in failed} == {failing}
+
+
+@pytest.mark.parametrize("agent_of", AGENTS.values(), ids=AGENTS)
+async def test_refused_signatures_are_left_out_once_and_forgotten(
+    gemini: GeminiSlot, agent_of: Callable[..., Agent]
+) -> None:
+    server = gemini.server
+    server.queue += [reply_of(turn) for turn in range(8)]
+    async with aclosing(agent_of(gemini.urls, gemini.model, key="alice-1")) as agent:
+        async for turn, answer in work(agent, 8):
+            said_as_told(answer, reply_of(turn))
+            if turn == 3:
+                server.signatures.forget()
+                server.sentinel = True  # for what is left out then
+    minted = server.signatures.given_out
+    assert server.refusals == [(400, "Invalid thought signature.")]
+    given = [signatures_of(request) for request in server.requests]
+    assert given[4] == minted[:4], "refused"
+    assert given[5:] == [[], minted[4:5], minted[4:6], minted[4:7]]

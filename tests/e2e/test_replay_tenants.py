@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import CodexSlot, Fleet, Thinker
+from tests.e2e import test_replay_signatures
+from tests.e2e.conftest import CodexSlot, Fleet, GeminiSlot, Pair
 from tests.e2e.test_replay import AGENTS, answer_of, complete, said_as_told, work
 from tests.fakes.codex_server import CodexServer
-from tests.support.agents import Agent, ChatAgent, ClaudeAgent, GeminiAgent
+from tests.support.agents import Agent, ChatAgent, ClaudeAgent, GeminiAgent, ResponsesAgent
 from tests.support.house import write_keys
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
@@ -21,6 +22,7 @@ NAMED: dict[str, Callable[..., Agent]] = {
     f"{one.name} in a session": partial(one, session=SESSION) for one in (ClaudeAgent, ChatAgent, GeminiAgent)
 }
 ALL = {**NAMED, "chat": ChatAgent, "gemini": GeminiAgent}
+RESPONSES = {"responses": ResponsesAgent, "responses in a session": partial(ResponsesAgent, session=SESSION)}
 
 
 async def blobs_by_key(server: CodexServer, agent: Agent, keys: list[str]) -> list[list[str]]:
@@ -56,30 +58,43 @@ async def test_a_tenant_sees_nothing_of_another_and_its_keys_share(
     ]
 
 
-async def test_a_fleet_that_shares_knows_no_tenants(fleet: Fleet, thinker: Thinker, tmp_path: Path) -> None:
-    fleet.start(
-        workers=0, UPSTREAMS_FILE=thinker.file, KEY_FILE=write_keys(tmp_path), REPLAY_ISOLATION="shared"
-    )
+@pytest.mark.parametrize("agent_of", {**ALL, **RESPONSES}.values(), ids={**ALL, **RESPONSES})
+async def test_a_tenant_sees_no_signature_of_another_and_its_keys_share(
+    gemini: GeminiSlot, agent_of: Callable[..., Agent]
+) -> None:
+    server = gemini.server
+    server.sentinel = True
+    async with aclosing(agent_of(gemini.urls, gemini.model)) as agent:
+        for turn, key in enumerate(["alice-1", "alice-2", "bob-1", "bob-1", "alice-1"]):
+            agent.use_key(key)
+            await agent.say(f"say {turn}")
+    minted = server.signatures.given_out
+    given = [test_replay_signatures.signatures_of(request) for request in server.requests]
+    assert given == [[], minted[:1], [], minted[2:3], minted[:2]]
+
+
+async def test_a_fleet_that_shares_knows_no_tenants(fleet: Fleet, pair: Pair, tmp_path: Path) -> None:
+    fleet.start(workers=0, UPSTREAMS_FILE=pair.file, KEY_FILE=write_keys(tmp_path), REPLAY_ISOLATION="shared")
     for name, agent_of in NAMED.items():
-        server = thinker.server
+        server = pair.codex
         server.requests.clear()
         given = await blobs_by_key(
-            server, agent_of(fleet.urls, thinker.MODEL), ["alice-1", "bob-1", "alice-2"]
+            server, agent_of(fleet.urls, pair.THINKER), ["alice-1", "bob-1", "alice-2"]
         )
         assert given == [[], sealed(server, 0), sealed(server, 0, 1)], name
 
 
 @pytest.mark.parametrize("ring", ["", "2026"])
 async def test_with_a_ring_of_keys_reasoning_is_replayed_and_cannot_be_read(
-    fleet: Fleet, thinker: Thinker, ring: str
+    fleet: Fleet, pair: Pair, ring: str
 ) -> None:
     env = {"STATE_KEYS": f"{ring}:{base64.b64encode(bytes(32)).decode()}"} if ring else {}
-    fleet.start(workers=0, UPSTREAMS_FILE=thinker.file, **env)
-    server = thinker.server
+    fleet.start(workers=0, UPSTREAMS_FILE=pair.file, **env)
+    server = pair.codex
     for agent_of in AGENTS.values():
         server.requests.clear()
         server.queue += [answer_of(turn) for turn in range(8)]
-        async with aclosing(agent_of(fleet.urls, thinker.MODEL)) as agent:
+        async with aclosing(agent_of(fleet.urls, pair.THINKER)) as agent:
             async for turn, answer in work(agent, 8):
                 said_as_told(answer, answer_of(turn))
         complete(server.answered, 8)
@@ -87,6 +102,17 @@ async def test_with_a_ring_of_keys_reasoning_is_replayed_and_cannot_be_read(
         blobs = sealed(server, *range(8))
         assert [is_readable(kept, blob) for blob in blobs] == [not ring] * len(blobs)
     assert fleet.redis.command("KEYS", "cpa:codex:reasoning-replay:*")
+
+    for agent_of in test_replay_signatures.AGENTS.values():
+        pair.gemini.queue += [test_replay_signatures.reply_of(turn) for turn in range(8)]
+        async with aclosing(agent_of(fleet.urls, pair.SIGNER)) as agent:
+            async for turn, answer in work(agent, 8):
+                test_replay_signatures.said_as_told(answer, test_replay_signatures.reply_of(turn))
+        minted = pair.gemini.signatures.given_out[-8:]
+        assert test_replay_signatures.signatures_of(pair.gemini.requests[-1]) == minted[:-1]
+        kept = fleet.redis.everything()
+        assert [is_readable(kept, one) for one in minted] == [not ring] * 8
+    assert fleet.redis.command("KEYS", "cpa:antigravity:reasoning-replay:*")
 
 
 def is_readable(kept: Sequence[bytes], text: str) -> bool:
