@@ -75,6 +75,7 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
 
 
 SLOTS = 100
+"""One for each test that takes one, should a process run them all."""
 
 
 @pytest.fixture(scope="session")

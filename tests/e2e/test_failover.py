@@ -1,7 +1,7 @@
 """Upstreams that fail, before content and after it: who is asked next, and what clients are told."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
@@ -234,34 +234,42 @@ def cooldowns_read(house: House, replicas: int) -> None:
 # -- clients that leave -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
-@pytest.mark.parametrize("spoken", SPOKEN, ids=lambda spoken: spoken.name)
-async def test_a_client_that_leaves_closes_the_upstream_and_frees_its_lease(
-    codex: CodexSlot, replicas: list[httpx2.AsyncClient], house: House, spoken: Spoken, stream: bool
-) -> None:
-    codex.server.queue = [Answer(pieces=(SAID,), end="hang")]
-    if stream:
-        reading = DialectStream(replicas[0], spoken, said("anything"), model=codex.model)
-        await until(lambda: reading.text == SAID.text, "the stream to talk")
-        task: asyncio.Task[Any] = reading.task
-    else:
-        path, body = spoken.request(said("anything"), stream=False, model=codex.model)
-        task = asyncio.create_task(replicas[0].post(path, json=body))
-        await until(lambda: len(codex.server.requests) == 1, "the upstream to be asked")
+async def has_left(task: asyncio.Task[Any], gone: Callable[[], bool], house: House) -> None:
     assert house.leases() == 1
     task.cancel()
-    (request,) = codex.server.requests
-    await until(lambda: request.gone, "the upstream to be left", 1)
+    await until(gone, "the upstream to be left", 1)
     await until(lambda: house.leases() == 0, "the lease to be free", 1)
 
 
-@pytest.mark.parametrize("spoken", SPOKEN, ids=lambda spoken: spoken.name)
-async def test_a_client_that_leaves_closes_a_gemini_upstream_too(
-    gemini: GeminiSlot, replicas: list[httpx2.AsyncClient], house: House, spoken: Spoken
+async def test_a_client_that_leaves_its_stream_closes_the_upstream_and_frees_its_lease(
+    codex: CodexSlot, replicas: list[httpx2.AsyncClient], house: House
 ) -> None:
-    gemini.server.queue = [Reply(text("one two"), finish=None, hangs=True)]
-    reading = DialectStream(replicas[0], spoken, said("anything"), model=gemini.model)
-    await until(lambda: reading.text == "one two", "the stream to talk")
-    reading.task.cancel()
-    await until(lambda: gemini.server.left_early == 1, "the upstream to be left", 1)
-    await until(lambda: house.leases() == 0, "the lease to be free", 1)
+    for number, spoken in enumerate(SPOKEN):
+        codex.server.queue = [Answer(pieces=(SAID,), end="hang")]
+        reading = DialectStream(replicas[number % 2], spoken, said("anything"), model=codex.model)
+        await until(lambda reading=reading: reading.text == SAID.text, "the stream to talk")
+        asked = codex.server.requests[number]
+        await has_left(reading.task, lambda asked=asked: asked.gone, house)
+
+
+async def test_a_client_that_leaves_before_its_answer_closes_the_upstream_and_frees_its_lease(
+    codex: CodexSlot, replicas: list[httpx2.AsyncClient], house: House
+) -> None:
+    for number, spoken in enumerate(SPOKEN):
+        codex.server.queue = [Answer(pieces=(SAID,), end="hang")]
+        path, body = spoken.request(said("anything"), stream=False, model=codex.model)
+        task = asyncio.create_task(replicas[number % 2].post(path, json=body))
+        await until(lambda number=number: len(codex.server.requests) == number + 1, "the upstream")
+        asked = codex.server.requests[number]
+        await has_left(task, lambda asked=asked: asked.gone, house)
+
+
+async def test_a_client_that_leaves_closes_a_gemini_upstream_too(
+    gemini: GeminiSlot, replicas: list[httpx2.AsyncClient], house: House
+) -> None:
+    server = gemini.server
+    for number, spoken in enumerate(SPOKEN):
+        server.queue = [Reply(text("one two"), finish=None, hangs=True)]
+        reading = DialectStream(replicas[number % 2], spoken, said("anything"), model=gemini.model)
+        await until(lambda reading=reading: reading.text == "one two", "the stream to talk")
+        await has_left(reading.task, lambda number=number: server.left_early == number + 1, house)
