@@ -25,6 +25,12 @@ START_S = 40.0
 
 _NOT_INHERITED = (
     "API_KEYS",
+    "KEY_FILE",
+    "STATE_KEYS",
+    "UPSTREAMS_FILE",
+    "CODEX_",
+    "ANTIGRAVITY_",
+    "REPLAY_",
     "ADMIN_TOKEN",
     "METRICS_TOKEN",
     "REDIS_URL",
