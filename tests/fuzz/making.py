@@ -20,6 +20,7 @@ MODELS_PATHS = (
     "/v1/files",
     "/v1/messages/batches", "/v1/chat", "/internal/stats", "/internal/models/raw", "/internal/instances",
 )  # fmt: skip
+GOOGLES_METHODS = (":generateContent", ":streamGenerateContent", ":countTokens")
 
 
 def make(seed: str, surface: str, key: str) -> Request:
@@ -42,6 +43,8 @@ def _turn(surface: Surface, dice: Dice, key: str) -> Request:
         body=written(value, dice),
         surface=surface.name,
     )
+    if request.path.startswith("/v1/models/") and not request.path.endswith(GOOGLES_METHODS):
+        request.surface = "any"  # below the prefix of OpenAI, whose page it may be as well
     if dice.random() < 0.12:
         request.body = broken_bytes(request.body, dice)
     if dice.random() < 0.15:

@@ -40,6 +40,7 @@ def test_the_plan_is_of_twenty_thousand_requests_and_more() -> None:
     assert len(SHARDS) * SHARD == sum(PLAN.values()) >= 20_000
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.skipif(bool(ONLY), reason="one request was asked for")
 @pytest.mark.parametrize(("surface", "start"), SHARDS, ids=[f"{name}-{start}" for name, start in SHARDS])
 async def test_every_answer_to_a_bad_request_is_legal(surface: str, start: int) -> None:
