@@ -28,6 +28,8 @@ class AnswerText:
         self._held = ""
         self._inside: Literal["", "think", "think_fence", "card"] = ""
         self._swallow_newline = False
+        self._thought = False
+        """The thoughts at hand have begun."""
         self._visible: list[str] = []
 
     @property
@@ -123,16 +125,22 @@ class AnswerText:
         held = self._held
         at = held.find(close)
         if at >= 0:
-            if kind and held[:at].strip("\n"):
-                pieces.append(Piece(kind, held[:at].lstrip("\n") if close != _THINK_CLOSE else held[:at]))
+            self._think(pieces, kind, held[:at])
             self._inside, self._held = "", held[at + len(close) :]
             self._swallow_newline = close != _THINK_CLOSE
+            self._thought = False
             return
         keep = 0 if final else _partial(held, close)
-        text = held[: len(held) - keep]
-        if kind and text:
-            pieces.append(Piece(kind, text))
+        self._think(pieces, kind, held[: len(held) - keep])
         self._held = held[len(held) - keep :]
+
+    def _think(self, pieces: list[Piece], kind: Literal["reasoning"] | None, text: str) -> None:
+        """Thoughts begin with their first word: models that think nothing say line ends."""
+        if not self._thought:
+            text = text.lstrip("\n")
+        if kind and text:
+            self._thought = True
+            pieces.append(Piece(kind, text))
 
     def _say(self, pieces: list[Piece], text: str) -> None:
         if text:

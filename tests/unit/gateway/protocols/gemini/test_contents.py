@@ -1,5 +1,5 @@
 from collections.abc import Sequence
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import pytest
@@ -477,7 +477,7 @@ def test_calls_that_were_answered_by_id_are_not_found_by_name_again() -> None:
 
 LONG = 20_000
 """So many that to go through all of them for each of them takes far longer than LIMIT."""
-LIMIT = 10.0
+LIMIT = 30.0
 
 
 def test_many_calls_take_no_longer_than_they_are() -> None:
@@ -485,18 +485,18 @@ def test_many_calls_take_no_longer_than_they_are() -> None:
         said("model", *[call("f")] * LONG),
         said("user", *[answer("g", {})] * LONG, *[answer("f", {})] * LONG),
     ]
-    begun = perf_counter()
+    begun = process_time()
     asked = items(contents)
-    assert perf_counter() - begun < LIMIT
+    assert process_time() - begun < LIMIT
     assert ids(asked)[1][-1] == f"call_0_{LONG - 1}"
 
 
 @pytest.mark.parametrize("mark", [{}, {"thought": True}])
 def test_many_texts_take_no_longer_than_they_are(mark: Any) -> None:
     contents = [said("model", *[{"text": "long " * 60, **mark}] * LONG * 2)]
-    begun = perf_counter()
+    begun = process_time()
     (read,) = items(contents)
-    assert perf_counter() - begun < LIMIT
+    assert process_time() - begun < LIMIT
     told = read.parts[0] if isinstance(read, Message) else read
     assert isinstance(told, Reasoning | TextPart)
     assert len(told.text) == 300 * LONG * 2
