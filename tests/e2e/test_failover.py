@@ -84,6 +84,16 @@ async def test_who_fails_before_content_is_followed_by_the_next_rank(
     assert len(both.antigravity.requests) == len(SPOKEN) * (1 if only_streamed else 2)
 
 
+async def test_a_higher_rank_is_not_asked_while_the_lower_answers(
+    both: Both, replicas: list[httpx2.AsyncClient]
+) -> None:
+    for number in range(12):
+        words = said("hello", f"conversation {number}")
+        assert await ask(replicas[number % 2], SPOKEN[number % 4], words, stream=True, model=both.slot.ranked)
+    assert len(both.codex.answered) == 12
+    assert both.antigravity.requests == []
+
+
 async def test_an_upstream_where_nobody_listens_is_followed_by_the_next_rank(
     gemini: GeminiSlot, slot: Slot, replicas: list[httpx2.AsyncClient]
 ) -> None:
