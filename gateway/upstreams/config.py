@@ -135,6 +135,10 @@ class UpstreamConfig(_Part):
             raise ValueError("every credential of Code Assist needs its project")
         return self
 
+    def reasons(self, model: str) -> bool:
+        """Models that nobody has described are taken to reason, as all newer ones do."""
+        return next((one.reasoning for one in self.models if one.id == model), True)
+
 
 class CandidateConfig(_Part):
     upstream: Name

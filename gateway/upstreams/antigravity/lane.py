@@ -31,10 +31,11 @@ from gateway.upstreams.antigravity.pairing import RESPONSE_ROLE, with_responses_
 from gateway.upstreams.antigravity.replay_prepare import prepared
 from gateway.upstreams.antigravity.replay_scope import replay_scope, request_session_id, takes_part
 from gateway.upstreams.antigravity.request import Shape, build_request, enveloped, with_user_first
+from gateway.upstreams.asking import upstream_request
 from gateway.upstreams.config import UpstreamConfig
 from gateway.upstreams.credentials import Credential
 from gateway.upstreams.faults import Fault
-from gateway.upstreams.http import HttpLimits, UpstreamRequest
+from gateway.upstreams.http import UpstreamRequest
 from gateway.wire.sse import SseEvent
 
 _STREAM_ONLY: Final = ("claude", "gemini-3-pro", "gemini-3.1-flash-image")
@@ -61,7 +62,7 @@ class LaneParts(msgspec.Struct, frozen=True, kw_only=True):
             model=model,
             executor=config.name,
             envelope=config.envelope,
-            thinks=next((one.reasoning for one in config.models if one.id == model), True),
+            thinks=config.reasons(model),
             drop=config.drop,
             signatures=not fresh,
         )
@@ -137,27 +138,16 @@ class AntigravityLane:
         self.gives_back = any(
             signature_of(part) for content in contents_of(payload) for part in parts_of(content)
         )
-        total_s = max(0.0, (call.deadline_ms - self._parts.clock.now_ms()) / 1000)
-        timeouts = config.timeouts
         default: Literal["api_key", "bearer"] = "api_key" if config.envelope == "plain" else "bearer"
-        asked = UpstreamRequest(
-            upstream=config.name,
+        asked = upstream_request(
+            config,
+            call,
             url=self._url(),
             # The very same object when nothing was to be changed.
             body=dumps(payload),
-            headers={
-                "Content-Type": "application/json",
-                "Accept": "text/event-stream" if self._stream else "application/json",
-                **self._parts.credentials[call.account].headers(default=default),
-            },
-            limits=HttpLimits(
-                connect_s=timeouts.connect_s,
-                # An answer that is not streamed begins when it is complete.
-                first_byte_s=timeouts.first_byte_s if self._stream else total_s,
-                idle_s=timeouts.idle_s,
-            ),
-            total_s=total_s,
-            proxy=config.proxy,
+            headers=self._parts.credentials[call.account].headers(default=default),
+            streams=self._stream,
+            now_ms=self._parts.clock.now_ms(),
         )
         self._asked = True
         return asked

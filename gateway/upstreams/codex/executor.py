@@ -62,7 +62,7 @@ class CodexExecutor:
         )
 
     def losses(self, turn: Turn, model: str) -> Sequence[Loss]:
-        return losses_of(turn, reasoning=self._parts.reasons(model))
+        return losses_of(turn, reasoning=self._parts.config.reasons(model))
 
     async def attempt(self, call: Call) -> AsyncGenerator[Burst, None]:
         lane = CodexLane(self._parts, call)

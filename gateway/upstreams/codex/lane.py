@@ -20,6 +20,7 @@ from gateway.turn.estimate import input_tokens
 from gateway.turn.events import TurnCompleted, TurnFailed
 from gateway.turn.frame import Frame
 from gateway.turn.ports import Call
+from gateway.upstreams.asking import upstream_request
 from gateway.upstreams.codex.compaction import NO_COMPACTION, is_compacted, judged, wanted_types
 from gateway.upstreams.codex.decode import CodexDecoder
 from gateway.upstreams.codex.edits import Shape, has_sealed, has_stored
@@ -32,7 +33,7 @@ from gateway.upstreams.codex.request import build_body, original_names
 from gateway.upstreams.config import UpstreamConfig
 from gateway.upstreams.credentials import Credential
 from gateway.upstreams.faults import Fault
-from gateway.upstreams.http import HttpLimits, UpstreamRequest
+from gateway.upstreams.http import UpstreamRequest
 from gateway.wire.sse import SseEvent
 
 log = logging.getLogger(__name__)
@@ -48,10 +49,6 @@ class LaneParts(msgspec.Struct, frozen=True, kw_only=True):
     """None when nothing is remembered."""
     isolation: Isolation
     all_clients: bool
-
-    def reasons(self, model: str) -> bool:
-        """Models that nobody has described are taken to reason, as all newer ones do."""
-        return next((one.reasoning for one in self.config.models if one.id == model), True)
 
 
 class _Remembered(msgspec.Struct):
@@ -99,28 +96,18 @@ class CodexLane:
         self.gives_back = has_sealed(body)
         self._names_stored = has_stored(body)
         body, cache_key = self._with_cache_key(body)
-        headers = {
-            "Content-Type": "application/json",
-            "Accept": "text/event-stream" if stream and not self._compact else "application/json",
-            **passed_on(turn),
-        }
+        headers = dict(passed_on(turn))
         if cache_key is not None:
             headers["Session-Id"] = cache_key
-        total_s = max(0.0, (self._call.deadline_ms - parts.clock.now_ms()) / 1000)
-        timeouts = config.timeouts
-        return UpstreamRequest(
-            upstream=config.name,
+        headers.update(parts.credentials[self._call.account].headers(default="bearer"))
+        return upstream_request(
+            config,
+            self._call,
             url=f"{config.base_urls[0]}/responses{'/compact' if self._compact else ''}",
             body=dumps(body),
-            headers={**headers, **parts.credentials[self._call.account].headers(default="bearer")},
-            limits=HttpLimits(
-                connect_s=timeouts.connect_s,
-                # An answer that is not streamed begins when it is complete.
-                first_byte_s=timeouts.first_byte_s if stream and not self._compact else total_s,
-                idle_s=timeouts.idle_s,
-            ),
-            total_s=total_s,
-            proxy=config.proxy,
+            headers=headers,
+            streams=stream and not self._compact,
+            now_ms=parts.clock.now_ms(),
         )
 
     def _shape(self, stream: bool) -> Shape:
@@ -129,7 +116,7 @@ class CodexLane:
             model=self._call.model,
             stream=None if self._compact else stream,
             drop=config.drop,
-            reasoning=self._parts.reasons(self._call.model),
+            reasoning=self._parts.config.reasons(self._call.model),
             compaction=config.compaction,
             fresh=self._call.fresh,
         )
@@ -137,7 +124,7 @@ class CodexLane:
     async def _with_replay(self, body: JsonObject) -> JsonObject:
         """With what the client left out of earlier answers. Raises StoreError where replay is strict."""
         parts, turn = self._parts, self._turn
-        if parts.replay is None or not parts.reasons(self._call.model):
+        if parts.replay is None or not parts.config.reasons(self._call.model):
             return body
         scope = replay_scope(
             turn, turn.headers, body, all_clients=parts.all_clients, isolation=parts.isolation

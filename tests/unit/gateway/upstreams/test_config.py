@@ -4,6 +4,8 @@ from typing import Any
 import pytest
 
 from gateway.upstreams.config import NOTHING, UpstreamsConfig, read_upstreams_file
+from tests.fakes.codex_server import PLAIN_MODEL, REASONING_MODEL
+from tests.support.codex import config_of
 
 ONE = """
 upstreams:
@@ -81,3 +83,8 @@ def test_what_is_wrong_is_named_by_its_place_and_never_shown(
 def test_a_document_of_another_shape_is_refused(tmp_path: Path, document: Any) -> None:
     with pytest.raises(ValueError, match=r"upstreams\.yaml"):
         read(tmp_path, document)
+
+
+def test_models_that_nobody_has_described_reason() -> None:
+    config = config_of("http://up")
+    assert [config.reasons(name) for name in (REASONING_MODEL, PLAIN_MODEL, "new")] == [True, False, True]

@@ -13,7 +13,7 @@ from gateway.turn.request import Turn
 from gateway.upstreams.codex.lane import CodexLane, LaneParts
 from gateway.upstreams.http import UpstreamRequest
 from gateway.upstreams.pool import credentials_of
-from tests.fakes.codex_server import PLAIN_MODEL, REASONING_MODEL
+from tests.fakes.codex_server import REASONING_MODEL
 from tests.support.codex import chat, config_of, gemini, messages, responses
 
 HI: Any = {"role": "user", "content": "hi"}
@@ -121,8 +121,3 @@ async def test_a_compaction_goes_to_its_own_endpoint() -> None:
     assert made.url == "http://up/v1/responses/compact"
     assert made.headers["Accept"] == "application/json"
     assert body(made) == {"model": REASONING_MODEL, "input": "hi", "instructions": "i"}
-
-
-def test_models_that_nobody_has_described_reason() -> None:
-    shared = parts()
-    assert [shared.reasons(name) for name in (REASONING_MODEL, PLAIN_MODEL, "new")] == [True, False, True]

@@ -1,0 +1,40 @@
+"""The request of one attempt, as far as all dialects make it alike: what is sent, and how long to wait."""
+
+from collections.abc import Mapping
+
+from gateway.turn.ports import Call
+from gateway.upstreams.config import UpstreamConfig
+from gateway.upstreams.http import HttpLimits, UpstreamRequest
+
+
+def upstream_request(
+    config: UpstreamConfig,
+    call: Call,
+    *,
+    url: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    streams: bool,
+    now_ms: int,
+) -> UpstreamRequest:
+    """headers: the dialect's own and the credential's. streams: whether the answer will be events."""
+    total_s = max(0.0, (call.deadline_ms - now_ms) / 1000)
+    timeouts = config.timeouts
+    return UpstreamRequest(
+        upstream=config.name,
+        url=url,
+        body=body,
+        headers={
+            "Content-Type": "application/json",
+            "Accept": "text/event-stream" if streams else "application/json",
+            **headers,
+        },
+        limits=HttpLimits(
+            connect_s=timeouts.connect_s,
+            # An answer that is not streamed begins when it is complete.
+            first_byte_s=timeouts.first_byte_s if streams else total_s,
+            idle_s=timeouts.idle_s,
+        ),
+        total_s=total_s,
+        proxy=config.proxy,
+    )
