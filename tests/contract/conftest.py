@@ -1,8 +1,18 @@
+import contextlib
+import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from gateway.kernel.clock import FakeClock
+from gateway.store.connect import connect
+from gateway.store.kv import KVClient
+from gateway.store.kv_memory import MemoryKV
+from gateway.store.kv_redis import RedisKV
+from gateway.store.sealed import SealedKV
+from gateway.store.sealing import SealRing
+from tests.contract.stores import OpenKV
 from tests.support.redis_server import RedisServer
 
 SLOTS = 16384
@@ -32,3 +42,31 @@ def cluster_url(_one_node_cluster: RedisServer) -> str:
     """Of a Redis Cluster that is empty."""
     _one_node_cluster.command("FLUSHALL")
     return f"redis+cluster://127.0.0.1:{_one_node_cluster.port}"
+
+
+@pytest.fixture(params=["memory", "redis", "cluster", "sealed redis"])
+async def open_kv(request: pytest.FixtureRequest) -> AsyncIterator[OpenKV]:
+    """The store as one replica sees it, another one with every call where replicas exist."""
+    if request.param == "memory":
+        memory = MemoryKV(FakeClock())
+        yield lambda: memory
+        return
+    kind = request.param.removeprefix("sealed ")
+    url: str = request.getfixturevalue(f"{kind}_url")
+    ring = SealRing([("k", b"k" * 32)])
+    async with contextlib.AsyncExitStack() as stack:
+        connections = [await stack.enter_async_context(connect(url)) for _ in range(3)]
+        for connection in connections:
+            await connection.wait_connected(5)
+        replicas = itertools.cycle(map(RedisKV, connections))
+
+        def open_one() -> KVClient:
+            kv = next(replicas)
+            return SealedKV(kv, ring) if kind != request.param else kv
+
+        yield open_one
+
+
+@pytest.fixture
+def kv(open_kv: OpenKV) -> KVClient:
+    return open_kv()

@@ -9,10 +9,14 @@ import pytest
 
 from gateway.store.connect import Redis, connect
 from gateway.store.keys import Keys
+from gateway.store.kv import KVClient
 from gateway.store.kv_redis import RedisKV
 from gateway.store.leases_redis import RedisLeases
 from gateway.store.streams_redis import RedisStreams
 from gateway.store.turnlog_redis import RedisTurnLog
+
+OpenKV = Callable[[], KVClient]
+"""The store as one replica sees it, another one with every call where replicas exist."""
 
 
 class Ttl(Protocol):

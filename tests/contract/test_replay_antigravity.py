@@ -1,27 +1,20 @@
 """Chains of Gemini's signatures on every store that keeps them, with other replicas at the same time."""
 
 import asyncio
-import contextlib
-import itertools
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 
-from gateway.kernel.clock import FakeClock
 from gateway.kernel.json import JsonObject
 from gateway.replay.antigravity import AntigravityReplay, ReplayRead
 from gateway.replay.antigravity_items import Item, chain_of, chain_value, tombstone_value
 from gateway.replay.limits import TTL_S
 from gateway.replay.scope import ReplayScope, scope_of
 from gateway.replay.values import decode_items, encode_items
-from gateway.store.connect import connect
 from gateway.store.kv import KVClient, KVSetOptions
-from gateway.store.kv_memory import MemoryKV
-from gateway.store.kv_redis import RedisKV
-from gateway.store.sealed import SealedKV
-from gateway.store.sealing import SealRing
 from gateway.upstreams.antigravity.history import claude_call_id
 from gateway.upstreams.antigravity.replay import Attempt, begin
+from tests.contract.stores import OpenKV
 from tests.support.signature_chains import (
     call,
     carrier,
@@ -38,36 +31,6 @@ from tests.support.signature_chains import (
 )
 
 SCOPE = ReplayScope("antigravity", "gemini-3.7-flash", "session:4242")
-
-OpenKV = Callable[[], KVClient]
-
-
-@pytest.fixture(params=["memory", "redis", "cluster", "sealed redis"])
-async def open_kv(request: pytest.FixtureRequest) -> AsyncIterator[OpenKV]:
-    """The store as one replica sees it, another one with every call where replicas exist."""
-    if request.param == "memory":
-        memory = MemoryKV(FakeClock())
-        yield lambda: memory
-        return
-    kind = request.param.removeprefix("sealed ")
-    url: str = request.getfixturevalue(f"{kind}_url")
-    ring = SealRing([("k", b"k" * 32)])
-    async with contextlib.AsyncExitStack() as stack:
-        connections = [await stack.enter_async_context(connect(url)) for _ in range(3)]
-        for connection in connections:
-            await connection.wait_connected(5)
-        replicas = itertools.cycle(map(RedisKV, connections))
-
-        def open_one() -> KVClient:
-            kv = next(replicas)
-            return SealedKV(kv, ring) if kind != request.param else kv
-
-        yield open_one
-
-
-@pytest.fixture
-def kv(open_kv: OpenKV) -> KVClient:
-    return open_kv()
 
 
 @pytest.fixture
