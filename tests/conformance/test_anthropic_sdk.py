@@ -265,7 +265,7 @@ def test_images_become_placeholders_and_are_told(live: Service) -> None:
                 {
                     "role": "user",
                     "content": [
-                        {"type": "text", "text": "say seen"},
+                        {"type": "text", "text": "say seen-by-messages"},
                         {
                             "type": "image",
                             "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"},
@@ -276,7 +276,7 @@ def test_images_become_placeholders_and_are_told(live: Service) -> None:
         )
     assert "messages.0.content.1:placeholder" in raw.headers["x-gateway-losses"]
     asked = [ask["params"]["questionText"] for ask in asks_of(live.directory)]
-    assert "say seen\n[image]" in asked
+    assert "say seen-by-messages\n[image]" in asked
 
 
 def test_tools_are_offered_to_lingma(live: Service) -> None:

@@ -118,7 +118,7 @@ def test_images_become_placeholders_and_are_told(live: Service) -> None:
                 {
                     "role": "user",
                     "content": [
-                        {"type": "text", "text": "say seen"},
+                        {"type": "text", "text": "say seen-by-chat"},
                         {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
                     ],
                 }
@@ -126,7 +126,7 @@ def test_images_become_placeholders_and_are_told(live: Service) -> None:
         )
     assert "messages.0.content.1" in raw.headers["x-gateway-losses"]
     asked = [ask["params"]["questionText"] for ask in asks_of(live.directory)]
-    assert "say seen\n[image]" in asked
+    assert "say seen-by-chat\n[image]" in asked
 
 
 def test_the_request_id_comes_back(live: Service) -> None:
