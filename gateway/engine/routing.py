@@ -114,7 +114,9 @@ class Upstream(Protocol):
     name: str
     executor: Executor
 
-    def models(self) -> Sequence[KnownModel]: ...
+    def models(self) -> Sequence[KnownModel]:
+        """Those of its configuration: always the same."""
+        ...
 
     def accounts(self, model: str, affinity: str) -> Sequence[str]:
         """Credentials that may be asked now, the conversation's own first."""
@@ -160,7 +162,14 @@ class Router:
         self._fallback = fallback
         self._own_names = own_names
         self._upstreams = {upstream.name: upstream for upstream in upstreams}
-        self._routes = {name.lower(): tuple(targets) for name, targets in (routes or {}).items()}
+        self._routes: dict[str, tuple[Target, ...]] = {}
+        """By public name in lower case: configured ones, and of other names who offers them."""
+        for upstream in upstreams:
+            for model in upstream.models():
+                target = Target(upstream=upstream.name, model=model.key)
+                name = model.key.lower()
+                self._routes[name] = (*self._routes.get(name, ()), target)
+        self._routes |= {name.lower(): tuple(targets) for name, targets in (routes or {}).items()}
         self._affinity = affinity
 
     def route(self, turn: Turn) -> Route:
@@ -197,14 +206,6 @@ class Router:
         """The configured route of that name, else the upstreams that offer it, else `upstream/model`."""
         if (targets := self._routes.get(name.lower())) is not None:
             return targets
-        offering = [
-            Target(upstream=upstream.name, model=model.key)
-            for upstream in self._upstreams.values()
-            for model in upstream.models()
-            if model.key.lower() == name.lower()
-        ]
-        if offering:
-            return offering
         first, slash, model = name.partition("/")
         if slash and first in self._upstreams:
             return (Target(upstream=first, model=model),)
@@ -256,6 +257,8 @@ def _able(turn: Turn, route: Route) -> Route:
 
 def _in_order(targets: Sequence[Target], affinity: str) -> list[Target]:
     """By rank; within one, by weight and conversation."""
+    if len(targets) == 1:
+        return list(targets)
 
     def place(numbered: tuple[int, Target]) -> tuple[int, float]:
         number, target = numbered

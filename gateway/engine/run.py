@@ -85,6 +85,8 @@ class TurnRun:
         self._started = TurnStarted(model=turn.model, created_at=turn.created_at_ms // 1000)
         self._repair = Repair(self._started)
         self._said_start = False
+        self._over = False
+        """Nothing of it is left running."""
         self._call: Call | None = None
         self._cancel_reason: CancelReason | None = None
         self._task: asyncio.Task[object] | None = None
@@ -107,7 +109,8 @@ class TurnRun:
 
     async def aclose(self) -> None:
         """Stop the work if it still runs, and record the turn. Bounded; safe to call twice."""
-        await shielded(self._bursts.aclose(), within_s=CLOSE_S)
+        if not self._over:
+            await shielded(self._bursts.aclose(), within_s=CLOSE_S)
         self._observers.close()
 
     def cancel(self, reason: CancelReason) -> None:
@@ -151,6 +154,7 @@ class TurnRun:
             self._observers.figures.repairs = self._repair.repairs
             self._observers.close()
             engine.drain.leave(self)
+            self._over = True
 
     async def _admitted(self) -> AsyncGenerator[Burst, None]:
         engine = self._engine

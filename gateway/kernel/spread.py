@@ -19,4 +19,6 @@ def score(affinity: str, name: str, weight: float = 1.0) -> float:
 
 def ranked(affinity: str, weights: Mapping[str, float]) -> list[str]:
     """The names, best first."""
+    if len(weights) == 1:
+        return list(weights)
     return sorted(weights, key=lambda name: score(affinity, name, weights[name]), reverse=True)

@@ -25,7 +25,7 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def is_terminal(self) -> bool:
-        return bool(self.events) and isinstance(self.events[-1], TERMINAL)
+        return bool(self.events) and type(self.events[-1]) in TERMINAL
 
 
 Burst: TypeAlias = list[Frame]

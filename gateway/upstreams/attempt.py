@@ -9,7 +9,7 @@ the turn is over, so that its next turn finds it.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Final, Protocol
 
@@ -144,8 +144,9 @@ class Attempt:
                 raise await self._failed(fault)
             await self._cooldowns.warm(self._account)
             if "event-stream" not in answer.headers.get("content-type", ""):
-                async for burst in self._tell([self._lane.feed_whole(await answer.read(MAX_ANSWER_BYTES))]):
-                    yield burst
+                whole = self._lane.feed_whole(await answer.read(MAX_ANSWER_BYTES))
+                if told := await self._told([whole]):
+                    yield told
                 return
             async with contextlib.aclosing(self._streamed(answer)) as bursts:
                 async for burst in bursts:
@@ -156,8 +157,7 @@ class Attempt:
         try:
             async with contextlib.aclosing(answer.chunks()) as chunks:
                 async for chunk in chunks:
-                    burst = list(self._decoded(splitter.feed(chunk)))
-                    async for told in self._tell(burst):
+                    if told := await self._told(self._decoded(splitter.feed(chunk))):
                         yield told
                     if self._lane.ended:
                         return
@@ -167,19 +167,19 @@ class Attempt:
             if not self._finished():
                 raise
         rest = splitter.eof()
-        burst = [] if rest is None else list(self._decoded([rest]))
+        burst = [] if rest is None else self._decoded([rest])
         if (last := self._lane.eof()) is not None:
             burst.append(last)
-        async for told in self._tell(burst):
+        if told := await self._told(burst):
             yield told
 
-    def _decoded(self, events: list[SseEvent]) -> Iterator[Frame]:
-        for event in events:
-            self._seq += 1
-            yield self._lane.feed(event, self._seq)
+    def _decoded(self, events: list[SseEvent]) -> Burst:
+        first, feed = self._seq + 1, self._lane.feed
+        self._seq += len(events)
+        return [feed(event, seq) for seq, event in enumerate(events, first)]
 
-    async def _tell(self, burst: Burst) -> AsyncGenerator[Burst, None]:
-        """The burst, once there is content; what came before it goes with it."""
+    async def _told(self, burst: Burst) -> Burst:
+        """The burst, once there is content; what came before it goes with it, and nothing comes before."""
         terminal = next((frame for frame in burst if frame.is_terminal), None)
         if terminal is not None:
             await self._over(terminal)
@@ -188,10 +188,9 @@ class Attempt:
             due = terminal is not None or not self._hold
             self._content = due and any(frame.has_content for frame in self._held)
             if not self._content:
-                return
+                return []
             burst, self._held = self._held, []
-        if burst:
-            yield burst
+        return burst
 
     async def _over(self, terminal: Frame) -> None:
         """A terminal event was decoded. Raises AttemptFailed when it is a failure that nobody has seen."""

@@ -44,42 +44,74 @@ class UpstreamRequest(msgspec.Struct, frozen=True, kw_only=True):
     proxy: str | None = None
 
 
+class _TooLate(Exception):
+    """Set by the timer on a read that has waited for too long."""
+
+
 class UpstreamAnswer:
-    """An answer whose body is still to be read. One reader."""
+    """An answer whose body is still to be read. One reader.
+
+    One lazy timer bounds all of its reads: to arm one for every chunk would cost as much as to decode it.
+    """
 
     def __init__(self, request: UpstreamRequest, response: aiohttp.ClientResponse, until: float) -> None:
         """until: loop time of the end of everything."""
         self._request = request
         self._response = response
+        self._loop = asyncio.get_running_loop()
         self._until = until
         self._idle_s = request.limits.idle_s
+        self._waiting_since: float | None = None
+        """None while the consumer has the chunk: its time is its own."""
+        self._timer: asyncio.TimerHandle | None = None
         self.status = response.status
         self.headers = response.headers
         """Names in any case."""
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The body as it arrives, what came together in one piece. Raises UpstreamError."""
-        read = self._response.content.readany
-        time = asyncio.get_running_loop().time
-        while True:
-            try:
-                # Around the read alone: one that ran while the consumer has the chunk would hit the consumer.
-                async with asyncio.timeout_at(min(time() + self._idle_s, self._until)):
-                    data = await read()
-            except TimeoutError:
-                raise self._too_late(time()) from None
-            except (aiohttp.ClientError, OSError) as error:
-                raise _broken(self._request, error) from None
-            if not data:
-                return
-            yield data
+        read, time = self._response.content.readany, self._loop.time
+        try:
+            while True:
+                self._waiting_since = time()
+                if self._timer is None:
+                    self._watch()
+                data = await read()
+                if not data:
+                    return
+                self._waiting_since = None
+                yield data
+        except _TooLate:
+            raise self._too_late() from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise _broken(self._request, error) from None
+        finally:
+            self._unwatch()
 
     def hurry(self, idle_s: float) -> None:
         """The longest silence from here on, should it have been longer."""
-        self._idle_s = min(self._idle_s, idle_s)
+        if idle_s < self._idle_s:
+            self._idle_s = idle_s
+            self._unwatch()
 
-    def _too_late(self, now: float) -> UpstreamTimeout:
-        if now >= self._until:
+    def _watch(self) -> None:
+        """Look again when the read that waits has waited for too long; a later read is found by then."""
+        if self._waiting_since is None:
+            self._timer = None  # the next read begins the watch anew
+            return
+        due = min(self._waiting_since + self._idle_s, self._until)
+        if self._loop.time() < due:
+            self._timer = self._loop.call_at(due, self._watch)
+        else:
+            self._response.content.set_exception(_TooLate())
+
+    def _unwatch(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _too_late(self) -> UpstreamTimeout:
+        if self._loop.time() >= self._until:
             return UpstreamTimeout("The turn reached its time limit", phase="total")
         message = f"Upstream {self._request.upstream} was silent for {self._idle_s:g} s"
         return UpstreamTimeout(message, phase="idle")

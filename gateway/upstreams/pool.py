@@ -39,6 +39,8 @@ class HttpUpstream:
         """Who is awake; behind them who only failed lately, for there may be nobody else."""
         order = ranked(f"{self.name}\x1f{affinity}", self._weights)
         awake = [name for name in order if self._cooldowns.left_s(self.name, name, model) == 0]
+        if len(awake) == len(order):
+            return awake
         allowed = [name for name in order if self._cooldowns.left_s(self.name, name, model, soft=False) == 0]
         return awake + [name for name in allowed if name not in awake]
 

@@ -82,6 +82,9 @@ class SseSplitter:
         if not self._has_cr:
             found = buffer.find(b"\n\n", position)
             return found + 2 if found >= 0 else -1
+        found = buffer.find(b"\r\n\r\n", position)
+        if found >= 0 and buffer.find(b"\r", position) == found and buffer.find(b"\n", position) == found + 1:
+            return found + 4  # an event of one line: all that some upstreams write
         match = _BLANK_LINE.search(buffer, position)
         if match is None:
             return -1
@@ -95,7 +98,7 @@ class SseSplitter:
         if self._first:
             self._first = False
             block = raw.removeprefix(_BOM)
-        return (None if self._has_cr else _plain(block, raw)) or parse_block(block, raw)
+        return (_plain_crlf if self._has_cr else _plain)(block, raw) or parse_block(block, raw)
 
     def _too_large(self) -> UpstreamProtocol:
         return UpstreamProtocol(f"the upstream sent an event of more than {self._max} bytes")
@@ -109,6 +112,15 @@ def _plain(block: bytes, raw: bytes) -> SseEvent | None:
         name = block[7 : start - 1].decode("utf-8", "replace")
     if block.startswith(b"data: ", start) and block.find(b"\n", start) == len(block) - 2:
         return SseEvent(raw, block[start + 6 : -2], name)
+    return None
+
+
+def _plain_crlf(block: bytes, raw: bytes) -> SseEvent | None:
+    """One data line that ends with CRLF, and so does the blank one."""
+    end = len(block) - 4
+    framed = block.startswith(b"data: ") and block.endswith(b"\r\n\r\n")
+    if framed and block.find(b"\r") == end and block.find(b"\n") == end + 1:
+        return SseEvent(raw, block[6:end])
     return None
 
 

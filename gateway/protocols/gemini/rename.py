@@ -3,9 +3,18 @@
 import re
 from typing import Final
 
-from gateway.kernel.json import Json, dumps, loads
+import msgspec
+
+from gateway.kernel.json import dumps
 
 _MEMBER: Final = re.compile(rb'"modelVersion"\s*:\s*("(?:[^"\\]|\\.)*")')
+
+
+class _Chunk(msgspec.Struct):
+    model_version: str | None = msgspec.field(default=None, name="modelVersion")
+
+
+_decode = msgspec.json.Decoder(_Chunk).decode
 
 
 def rename_model(raw: bytes, model: str) -> bytes:
@@ -21,7 +30,9 @@ def rename_model(raw: bytes, model: str) -> bytes:
     return raw
 
 
-def _version(raw: bytes) -> Json:
+def _version(raw: bytes) -> str | None:
     """What the chunk itself has, whatever its texts and arguments hold."""
-    chunk = loads(raw)
-    return chunk.get("modelVersion") if isinstance(chunk, dict) else None
+    try:
+        return _decode(raw).model_version
+    except msgspec.DecodeError:
+        return None

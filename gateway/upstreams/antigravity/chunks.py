@@ -34,6 +34,46 @@ class _Envelope(msgspec.Struct):
 _open_envelope = msgspec.json.Decoder(_Envelope).decode
 
 
+class _TextPart(msgspec.Struct, forbid_unknown_fields=True):
+    text: str
+
+
+class _TextContent(msgspec.Struct, forbid_unknown_fields=True):
+    parts: tuple[_TextPart]
+    role: str = ""
+
+
+class _TextCandidate(msgspec.Struct, forbid_unknown_fields=True):
+    content: _TextContent
+    index: int = 0
+
+
+class _TextChunk(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    candidates: tuple[_TextCandidate]
+    usage_metadata: JsonObject | None = None
+    model_version: str = ""
+    response_id: str = ""
+
+
+_decode_text = msgspec.json.Decoder(_TextChunk).decode
+
+
+class Text(NamedTuple):
+    text: str
+    usage: JsonObject | None
+
+
+def read_text(data: bytes) -> Text | None:
+    """A chunk that holds one piece of text and nothing else, as nearly all of them; None for others."""
+    if not data.startswith(b'{"candidates"'):
+        return None
+    try:
+        chunk = _decode_text(data)
+    except msgspec.DecodeError:
+        return None
+    return Text(chunk.candidates[0].content.parts[0].text, chunk.usage_metadata)
+
+
 def read_chunk(data: bytes) -> Read:
     """Raises Unreadable."""
     try:

@@ -10,8 +10,7 @@ either was cut off. Finish reasons that say the model's answer came to nothing a
 Gemini's own clients, who know what to do about them.
 """
 
-from collections.abc import Callable
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from gateway.kernel.errors import ErrorKind
 from gateway.kernel.json import Json, JsonObject, dumps
@@ -35,7 +34,7 @@ from gateway.turn.events import (
 )
 from gateway.turn.frame import Frame
 from gateway.turn.items import ItemKind
-from gateway.upstreams.antigravity.chunks import Read, Unreadable, read_chunk
+from gateway.upstreams.antigravity.chunks import Read, Unreadable, read_chunk, read_text
 from gateway.upstreams.antigravity.citations import annotations
 from gateway.upstreams.antigravity.errors import classify, read_error
 from gateway.upstreams.antigravity.history import call_of, name_of, parts_of, signature_of
@@ -81,8 +80,22 @@ class _Open:
         self.signature = ""
 
 
-def _ignore(chunk: JsonObject) -> None:
-    pass
+class Observer(Protocol):
+    """Is shown every chunk that is part of the answer, without its envelope."""
+
+    def observe(self, chunk: JsonObject) -> None: ...
+
+    def observe_text(self, text: str) -> None:
+        """A chunk that holds nothing but this."""
+        ...
+
+
+class Nobody:
+    def observe(self, chunk: JsonObject) -> None:
+        pass
+
+    def observe_text(self, text: str) -> None:
+        pass
 
 
 class GeminiDecoder:
@@ -97,19 +110,16 @@ class GeminiDecoder:
         input_tokens_estimate: int | None,
         native: bool = False,
         gather: bool = False,
-        observe: Callable[[JsonObject], None] = _ignore,
+        observer: Observer | None = None,
     ) -> None:
-        """native: the client speaks Gemini. gather: it gets the chunks as one whole answer, at the end.
-
-        observe is shown every chunk that is part of the answer, without its envelope.
-        """
+        """native: the client speaks Gemini. gather: it gets the chunks as one whole answer, at the end."""
         self._model = model
         self._created_at = created_at
         self._estimate = input_tokens_estimate
         self._reader = reader
         self._native = native
         self._gather = gather
-        self._observe = observe
+        self._observer = observer or Nobody()
         self._gathered: list[JsonObject] = []
         self._begun = False
         self.ended = False
@@ -146,6 +156,13 @@ class GeminiDecoder:
         if self.ended or data is None or data.strip() in (b"", b"[DONE]"):
             return Frame((), None, "gemini", seq)
         events: list[TurnEvent] = []
+        if self._begun and not self._gather and (plain := read_text(data)) is not None:
+            # The hot path: nearly every chunk of nearly every stream.
+            self._observer.observe_text(plain.text)
+            self._text(plain.text, "", events, thought=False)
+            if plain.usage:
+                self._metered.update(plain.usage)
+            return Frame(tuple(events), data, "gemini", seq)
         read = self._read(data, events)
         raw = read.raw
         if self._gather and read.answer is not None:
@@ -202,7 +219,7 @@ class GeminiDecoder:
         return read
 
     def _take(self, chunk: JsonObject, events: list[TurnEvent]) -> None:
-        self._observe(chunk)
+        self._observer.observe(chunk)
         candidates = chunk.get("candidates")
         first = candidates[0] if isinstance(candidates, list) and candidates else None
         if isinstance(first, dict):
@@ -228,10 +245,6 @@ class GeminiDecoder:
 
     def _part(self, part: JsonObject, events: list[TurnEvent]) -> None:
         text = part.get("text")
-        if len(part) == 1 and isinstance(text, str):
-            # The hot path: nearly every part of nearly every stream.
-            self._text(text, "", events, thought=False)
-            return
         signature = signature_of(part)
         if (call := call_of(part)) is not None:
             self._call(call, signature, events)

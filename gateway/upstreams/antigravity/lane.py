@@ -95,7 +95,7 @@ class AntigravityLane:
             input_tokens_estimate=None if native else input_tokens(turn),
             native=native,
             gather=native and self._stream and not turn.stream,
-            observe=self._observe,
+            observer=self,
         )
         self._replay: replaying.Attempt | None = None
         self._judged: Fault | None = None
@@ -203,9 +203,14 @@ class AntigravityLane:
 
     # -- replay -------------------------------------------------------------------------------------------
 
-    def _observe(self, chunk: JsonObject) -> None:
+    def observe(self, chunk: JsonObject) -> None:
+        """See decode.Observer."""
         if self._replay is not None:
             self._replay.observe(chunk)
+
+    def observe_text(self, text: str) -> None:
+        if self._replay is not None:
+            self._replay.observe_text(text)
 
     async def conclude(self, fault: Fault | None) -> None:
         """Only an answer that ended well leaves something, and only a refused signature ends a chain."""

@@ -135,6 +135,13 @@ class Ledger:
                 self._chain.overflow = True
             self._part_index += 1
 
+    def observe_text(self, text: str) -> None:
+        """A chunk of a stream that holds nothing but this."""
+        if not self._chain.overflow:
+            if text:
+                self._observe_text("text", text, "")
+            self._part_index += 1
+
     def chain(self) -> Sequence[Item] | None:
         """What to store, once the stream has ended without an error. None when the answer is not complete and
         leaves nothing; empty when nothing can be replayed from here on.

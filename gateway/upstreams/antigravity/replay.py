@@ -38,6 +38,11 @@ class Attempt:
         if self._ledger is not None:
             self._ledger.observe(chunk)
 
+    def observe_text(self, text: str) -> None:
+        """A chunk of the stream that holds nothing but this."""
+        if self._ledger is not None:
+            self._ledger.observe_text(text)
+
     async def commit(self) -> Committed | None:
         """After the stream has ended without an error. None when there is nothing to commit."""
         chain = self._ledger.chain() if self._ledger is not None else None

@@ -342,15 +342,54 @@ def test_chunks_are_gathered_for_who_wants_them_whole() -> None:
     assert cut[-1].raw is None
 
 
+class Seen:
+    """An observer that notes what it is shown; plain pieces of text as the chunks they are."""
+
+    def __init__(self) -> None:
+        self.chunks: list[Any] = []
+
+    def observe(self, chunk: Any) -> None:
+        self.chunks.append(chunk)
+
+    def observe_text(self, text: str) -> None:
+        self.chunks.append(text)
+
+
 def test_every_chunk_of_the_answer_is_observed() -> None:
-    seen: list[Any] = []
+    seen = Seen()
     frames_of(
         data(text("A")),
-        dumps({"response": answer(text("B"), finish="STOP")}),
+        data(text("B")),
+        dumps({"response": answer(text("C"), finish="STOP")}),
         dumps(limited().error),
-        observe=seen.append,
+        observer=seen,
     )
-    assert seen == [answer(text("A")), answer(text("B"), finish="STOP")]
+    assert seen.chunks == [answer(text("A")), "B", answer(text("C"), finish="STOP")]
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        answer(text("B", "sig")),
+        answer(thought("B")),
+        answer(text("B"), text("C")),
+        answer(text("B"), finish="STOP"),
+        answer(text("B")) | {"promptFeedback": {}},
+    ],
+)
+def test_chunks_that_say_more_than_text_are_read_whole(chunk: Any) -> None:
+    seen = Seen()
+    frames_of(data(text("A")), dumps(chunk), observer=seen)
+    assert seen.chunks == [answer(text("A")), chunk]
+
+
+def test_plain_chunks_report_what_was_used() -> None:
+    used = {"promptTokenCount": 3, "candidatesTokenCount": 2, "totalTokenCount": 5}
+    chunks = [answer(text("A")), answer(text("B")) | {"usageMetadata": used}, answer(finish="STOP")]
+    *_, last = frames_of(*map(dumps, chunks))
+    end = last.events[-1]
+    assert isinstance(end, TurnCompleted)
+    assert end.usage == Usage(input_tokens=3, output_tokens=2)
 
 
 # -- properties -------------------------------------------------------------------------------------------
