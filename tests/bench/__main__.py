@@ -17,6 +17,7 @@ SECTIONS = {
     "pipeline": "tests.bench.pipeline:run",
     "protocols": "tests.bench.pipeline:protocols",
     "lanes": "tests.bench.lanes:run",
+    "injection": "tests.bench.injection:run",
     "hub": "tests.bench.hub:run",
     "publish": "tests.bench.publish:run",
     "busy": "tests.bench.live:busy",
