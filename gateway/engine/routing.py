@@ -1,7 +1,8 @@
 """From the model name a client wrote to the upstreams that may serve it.
 
 Order: a configured route, a model that an HTTP upstream offers, `upstream/model`; the same for the alias of
-the name; then Lingma: exact key, key without regard to case, display name folded, alias; then the fallback.
+the name; then Lingma: exact key, key without regard to case, display name folded, alias; all of it again for
+the name without its wish, such as `(high)`; then the fallback.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,7 @@ from gateway.kernel.errors import (
 )
 from gateway.kernel.spread import score
 from gateway.turn.losses import Loss
+from gateway.turn.model_name import split_name
 from gateway.turn.ports import Executor
 from gateway.turn.request import Turn
 
@@ -180,24 +182,29 @@ class Router:
         return _able(turn, self._route(turn))
 
     def _route(self, turn: Turn) -> Route:
-        for name in (turn.model, self._alias(turn.model)):
-            if name is not None and (targets := self._targets(name)):
-                return Route(self._candidates(turn, targets))
-        found = resolve(
-            turn.model,
-            self._source.models(),
-            aliases=self._aliases,
-            default=self._default,
-            own_names=self._own_names,
-        )
-        if found.mapped:
-            return Route((Candidate(self._lingma, found.key),))
+        plain, _ = split_name(turn.model)
+        for wanted in dict.fromkeys((turn.model, plain)):
+            for name in (wanted, self._alias(wanted)):
+                if name is not None and (targets := self._targets(name)):
+                    return Route(self._candidates(turn, targets))
+            found = self._resolve(wanted)
+            if found.mapped:
+                return Route((Candidate(self._lingma, found.key),))
         if self._fallback == "strict":
             raise ModelNotFound(f"The model '{turn.model}' does not exist", param="model")
         losses = (Loss("model", f"served-by-{found.key}"),)
         if targets := self._targets(self._default):
             return Route(self._candidates(turn, targets), (Loss("model", f"served-by-{self._default}"),))
         return Route((Candidate(self._lingma, found.key),), losses)
+
+    def _resolve(self, wanted: str) -> Resolution:
+        return resolve(
+            wanted,
+            self._source.models(),
+            aliases=self._aliases,
+            default=self._default,
+            own_names=self._own_names,
+        )
 
     def _alias(self, name: str) -> str | None:
         return self._aliases.get(name) or self._aliases.get(name.lower())
@@ -208,7 +215,7 @@ class Router:
             return targets
         first, slash, model = name.partition("/")
         if slash and first in self._upstreams:
-            return (Target(upstream=first, model=model),)
+            return (Target(upstream=first, model=split_name(model)[0]),)
         return ()
 
     def _candidates(self, turn: Turn, targets: Sequence[Target]) -> tuple[Candidate, ...]:

@@ -33,6 +33,7 @@ from gateway.turn.events import (
 from gateway.turn.frame import Burst, Frame
 from gateway.turn.grammar import Repair
 from gateway.turn.losses import Loss
+from gateway.turn.model_name import with_named_effort
 from gateway.turn.ports import AttemptFailed, Call, Executor
 from gateway.turn.request import Turn
 
@@ -70,7 +71,7 @@ class Engine:
         self.limits = limits
 
     def run_turn(self, turn: Turn) -> "TurnRun":
-        return TurnRun(self, turn)
+        return TurnRun(self, with_named_effort(turn))
 
 
 class TurnRun:

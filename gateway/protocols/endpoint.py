@@ -22,6 +22,7 @@ from gateway.protocols.bodies import TurnContext
 from gateway.protocols.delivery import deliver
 from gateway.protocols.http import ClientGone, EdgeLimits, Engine, Exchange, Refused
 from gateway.turn.events import error_info
+from gateway.turn.model_name import split_name
 from gateway.turn.request import Turn
 
 log = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ class TurnEndpoint:
                 raise InvalidRequest(
                     f"'model' must not be longer than {MAX_MODEL_NAME} characters", param="model"
                 )
-            if not principal.may_use(turn.model):
+            if not (principal.may_use(turn.model) or principal.may_use(split_name(turn.model)[0])):
                 raise ModelNotFound("This API key may not use that model", param="model")
         except GatewayError as error:
             log.info("http.refused", extra={"kind": str(error.kind), "param": error.param})

@@ -66,6 +66,8 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     parallel_tool_calls: bool | None = None
     sampling: Sampling = Sampling()
     reasoning: ReasoningRequest | None = None
+    effort_named: bool = False
+    """The model's name says how much to think, which wins over what the body says."""
     output_format: OutputFormat | None = None
     user: str | None = None
     """The client's own id for its end user; an affinity hint, never a credential."""

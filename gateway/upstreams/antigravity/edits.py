@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from gateway.kernel.json import Json, JsonObject
+from gateway.turn.request import ReasoningRequest
 from gateway.upstreams.antigravity.contents import with_user_first
+from gateway.upstreams.antigravity.generation import thinking_config
 from gateway.upstreams.antigravity.history import without_signature
 from gateway.upstreams.antigravity.schema import gemini_parameters, gemini_schema
 
@@ -34,6 +36,8 @@ _SYSTEM: Final = ("systemInstruction", "system_instruction")
 _CONFIG: Final = ("generationConfig", "generation_config")
 _SAFETY: Final = ("safetySettings", "safety_settings")
 _LIMIT: Final = ("maxOutputTokens", "max_output_tokens")
+_THINKING: Final = ("thinkingConfig", "thinking_config")
+_SHOWN: Final = ("includeThoughts", "include_thoughts")
 _TOOL_CONFIG: Final = ("toolConfig", "tool_config")
 _CALLING: Final = ("functionCallingConfig", "function_calling_config")
 _DECLARATIONS: Final = ("functionDeclarations", "function_declarations")
@@ -103,6 +107,18 @@ def _part(part: Json) -> Json:
     if isinstance(part, dict) and not _SPELLED.keys().isdisjoint(part):
         return {_SPELLED.get(name, name): value for name, value in part.items()}
     return part
+
+
+def thinking(body: JsonObject, wanted: ReasoningRequest, model: str) -> JsonObject:
+    """As the model's name asks for it, in the place of what the body says; whether they are shown stays."""
+    place = next((name for name in _CONFIG if name in body), _CONFIG[0])
+    config = body.get(place)
+    config = {**config} if isinstance(config, dict) else {}
+    told = [config.pop(name) for name in _THINKING if name in config]
+    shown = any(isinstance(one, dict) and any(one.get(name) is True for name in _SHOWN) for one in told)
+    if (asked := thinking_config(wanted, model, shown=shown)) is not None:
+        config[_THINKING[0]] = asked
+    return {**body, place: config} if config or place in body else body
 
 
 def unsigned(body: JsonObject) -> JsonObject:

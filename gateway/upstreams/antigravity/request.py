@@ -58,6 +58,8 @@ def build_request(turn: Turn, shape: Shape) -> JsonObject:
     """
     if turn.raw.dialect == "gemini":
         request = edits.edited(turn.raw.body, _edits(shape))
+        if turn.effort_named and turn.reasoning is not None and shape.thinks:
+            request = edits.thinking(request, turn.reasoning, shape.model)
     else:
         request = built(turn, shape)
         if shape.envelope == "code_assist":

@@ -23,7 +23,7 @@ from gateway.turn.items import (
     ToolResult,
 )
 from gateway.turn.losses import Loss
-from gateway.turn.request import Turn
+from gateway.turn.request import ReasoningRequest, Turn
 from gateway.turn.tools import ToolSpec
 from gateway.upstreams.codex.edits import Shape, edited, without_fields
 from gateway.upstreams.codex.item_ids import sound_name
@@ -37,8 +37,19 @@ _BUDGETS: Final = ((0, "none"), (2048, "low"), (12288, "medium"))
 
 def build_body(turn: Turn, shape: Shape) -> JsonObject:
     if turn.raw.dialect == "responses":
-        return edited(turn.raw.body, shape)
+        body = edited(turn.raw.body, shape)
+        return _as_named(body, turn) if turn.effort_named and shape.reasoning else body
     return built(turn, shape)
+
+
+def _as_named(body: JsonObject, turn: Turn) -> JsonObject:
+    """With the effort that the model's name asks for in the place of the body's own."""
+    given = body.get("reasoning")
+    others = (
+        {name: value for name, value in given.items() if name != "effort"} if isinstance(given, dict) else {}
+    )
+    effort = _effort(turn.reasoning) if turn.reasoning is not None else None
+    return {**body, "reasoning": {**others, **({} if effort is None else {"effort": effort})}}
 
 
 def original_names(turn: Turn) -> Mapping[str, str]:
@@ -219,11 +230,17 @@ def _reasoning(turn: Turn) -> JsonObject | None:
     wanted = turn.reasoning
     if wanted is None:
         return None
-    effort = _EFFORTS.get(wanted.effort, wanted.effort) if wanted.effort else None
-    if effort is None and wanted.budget_tokens is not None:
-        effort = next((name for most, name in _BUDGETS if wanted.budget_tokens <= most), "high")
+    effort = _effort(wanted)
     reasoning: JsonObject = {"summary": wanted.summary or "auto"}
     return reasoning if effort is None else {"effort": effort, **reasoning}
+
+
+def _effort(wanted: ReasoningRequest) -> str | None:
+    if wanted.effort:
+        return _EFFORTS.get(wanted.effort, wanted.effort)
+    if wanted.budget_tokens is None:
+        return None
+    return next((name for most, name in _BUDGETS if wanted.budget_tokens <= most), "high")
 
 
 def _text_format(turn: Turn) -> JsonObject | None:

@@ -196,6 +196,17 @@ def test_aliases_and_the_default_may_name_what_upstreams_serve() -> None:
     assert [str(loss) for loss in fallen.losses] == ["model:served-by-gpt-5.2"]
 
 
+def test_a_wish_in_the_name_leads_to_the_same_upstream() -> None:
+    pools = [Pool("openai", "gpt-5"), Pool("odd", "m(high)")]
+    aliases = {"best": "gpt-5"}
+    assert told(routed("GPT-5 (HIGH)", *pools)) == told(routed("gpt-5", *pools))
+    assert told(routed("best(2048)", *pools, aliases=aliases)) == told(routed("gpt-5", *pools))
+    assert told(routed("m(high)", *pools)) == ["odd/m(high)/a", "odd/m(high)/b"], "its own name comes first"
+    assert told(routed("kmodel(low)", *pools)) == ["lingma/kmodel/"]
+    assert told(routed("openai/new(low)", *pools)) == ["openai/new/a", "openai/new/b"]
+    assert told(routed("gpt-5(custom)", *pools)) == told(routed("unknown", *pools))
+
+
 def test_lingma_serves_the_rest_and_strictness_refuses_it() -> None:
     pool = Pool("openai", "gpt-5.2")
     assert told(routed("Kimi-K2.6", pool)) == ["lingma/kmodel/"]

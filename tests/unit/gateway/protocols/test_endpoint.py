@@ -78,6 +78,8 @@ async def test_a_model_that_the_key_may_not_use_is_not_found() -> None:
     reply = await post(deps, authorization="Bearer k")
     assert (reply.status, reply.json["error"]["code"]) == (400, "model_not_found")
     assert deps.engine.turns == []
+    await post(deps, body=chat_body(model="other(high)"), authorization="Bearer k")
+    assert [turn.model for turn in deps.engine.turns] == ["other(high)"], "a wish is no other model"
 
 
 @pytest.mark.parametrize(

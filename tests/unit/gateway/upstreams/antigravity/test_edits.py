@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+from gateway.turn.request import ReasoningRequest
 from gateway.upstreams.antigravity import edits
 from gateway.upstreams.antigravity.contents import BLANK
 from tests.support.signature_chains import fc, gemini_signature, model, text, user
@@ -72,6 +73,42 @@ def test_forms_of_the_instruction(name: str, given: Any) -> None:
 def test_a_lone_tool_is_a_list() -> None:
     body: Any = {"contents": [user("a")], "tools": {"googleSearch": {}}}
     assert edits.forms(body)["tools"] == [{"googleSearch": {}}]
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted", "expected"),
+    [
+        (
+            None,
+            ReasoningRequest(effort="low"),
+            {"generationConfig": {"thinkingConfig": {"thinkingLevel": "LOW"}}},
+        ),
+        (
+            {
+                "generation_config": {
+                    "seed": 1,
+                    "thinking_config": {"include_thoughts": True, "thinking_budget": 9},
+                }
+            },
+            ReasoningRequest(budget_tokens=512),
+            {
+                "generation_config": {
+                    "seed": 1,
+                    "thinkingConfig": {"includeThoughts": True, "thinkingBudget": 512},
+                }
+            },
+        ),
+        (
+            {"generationConfig": {"thinkingConfig": {"thinkingLevel": "HIGH"}}},
+            ReasoningRequest(),
+            {"generationConfig": {}},
+        ),
+        (None, ReasoningRequest(), {}),
+    ],
+)
+def test_the_thinking_that_a_name_asks_for(given: Any, wanted: ReasoningRequest, expected: Any) -> None:
+    body: Any = {"contents": [user("hi")], **(given or {})}
+    assert edits.thinking(body, wanted, "gemini-3-flash") == {"contents": [user("hi")], **expected}
 
 
 def test_signatures_are_taken_off() -> None:

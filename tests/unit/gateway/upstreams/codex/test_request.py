@@ -211,6 +211,25 @@ def test_efforts(wanted: ReasoningRequest | None, expected: Any) -> None:
     assert built(turn(said("user", "a"), reasoning=wanted), SHAPE).get("reasoning") == expected
 
 
+@pytest.mark.parametrize(
+    ("body", "wanted", "expected"),
+    [
+        ({}, ReasoningRequest(effort="max"), {"effort": "xhigh"}),
+        (
+            {"reasoning": {"effort": "low", "summary": "auto"}},
+            ReasoningRequest(effort="high"),
+            {"summary": "auto", "effort": "high"},
+        ),
+        ({"reasoning": {"effort": "low", "x": 1}}, ReasoningRequest(), {"x": 1}),
+        ({"reasoning": "odd"}, ReasoningRequest(budget_tokens=0), {"effort": "none"}),
+    ],
+)
+def test_the_effort_that_a_name_asks_for(body: Any, wanted: ReasoningRequest, expected: Any) -> None:
+    named = turn(dialect="responses", raw={"model": "m", **body}, reasoning=wanted, effort_named=True)
+    assert build_body(named, SHAPE)["reasoning"] == expected
+    assert build_body(named, PLAIN).get("reasoning") == body.get("reasoning"), "this model has no effort"
+
+
 def test_tools_and_their_choice() -> None:
     grammar = {"type": "grammar", "syntax": "lark", "definition": "x"}
     tools = (
