@@ -20,6 +20,7 @@ from gateway.upstreams.antigravity.executor import AntigravityExecutor
 from gateway.upstreams.codex.executor import CodexExecutor
 from gateway.upstreams.config import RouteConfig, UpstreamConfig, UpstreamsConfig
 from gateway.upstreams.cooldowns import Cooldowns
+from gateway.upstreams.credentials import Credential
 from gateway.upstreams.http import UpstreamHttp
 from gateway.upstreams.pool import HttpUpstream, accounts_of, credentials_of
 
@@ -38,7 +39,14 @@ async def open_upstreams(
         return
     modes = Availability(MemoryKV(clock), None if stores.redis is None else stores.kv)
     required = RequiredKV(modes)
-    cooldowns = Cooldowns(BestEffortKV(required), stores.keys, clock, accounts_of(config.upstreams))
+    credentials = {one.name: credentials_of(one, environ) for one in config.upstreams}
+    cooldowns = Cooldowns(
+        BestEffortKV(required),
+        stores.keys,
+        clock,
+        accounts_of(config.upstreams),
+        key_id=lambda account: credentials[account.upstream][account.credential].key_id(),
+    )
     async with contextlib.AsyncExitStack() as stack:
         upstreams = []
         clients: dict[str | None, UpstreamHttp] = {}
@@ -48,7 +56,9 @@ async def open_upstreams(
                 # The system's certificates take 40 ms to read, and are the same for everybody.
                 client = UpstreamHttp(ca_file=ca_file)
                 clients[ca_file] = await stack.enter_async_context(client.running())
-            executor = _executor(one, replay, required, clients[ca_file], cooldowns, clock, environ)
+            executor = _executor(
+                one, replay, required, clients[ca_file], cooldowns, clock, credentials[one.name]
+            )
             upstreams.append(HttpUpstream(one, executor, cooldowns))
         await stack.enter_async_context(background(supervise("upstreams.cooldowns", cooldowns.run)))
         yield upstreams
@@ -61,9 +71,8 @@ def _executor(
     http: UpstreamHttp,
     cooldowns: Cooldowns,
     clock: Clock,
-    environ: Mapping[str, str],
+    credentials: Mapping[str, Credential],
 ) -> Executor:
-    credentials = credentials_of(config, environ)
     if config.kind == "codex":
         return CodexExecutor(
             config,

@@ -6,14 +6,16 @@ the name without its wish, such as `(high)`; then the fallback.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
 from gateway.kernel.errors import (
     COMPACTION_UNSUPPORTED,
+    GatewayError,
     InvalidRequest,
     ModelNotFound,
+    RateLimited,
     UpstreamUnavailable,
 )
 from gateway.kernel.spread import score
@@ -110,6 +112,21 @@ def _default_of(models: Sequence[KnownModel], default: str) -> str:
     return next((model.key for model in models if model.in_chat), models[0].key)
 
 
+class Accounts(NamedTuple):
+    """Credentials of an upstream that may be asked."""
+
+    awake: Sequence[str]
+    failing: Sequence[str] = ()
+    """Only failed lately: to be asked when nobody else is left."""
+
+
+class Resting(NamedTuple):
+    for_s: float
+    """Until the first of them may be asked again."""
+    limited: bool = False
+    """All of them are at a limit of their upstream's."""
+
+
 class Upstream(Protocol):
     """An upstream with credentials of its own, as routing sees it."""
 
@@ -120,12 +137,12 @@ class Upstream(Protocol):
         """Those of its configuration: always the same."""
         ...
 
-    def accounts(self, model: str, affinity: str) -> Sequence[str]:
+    def accounts(self, model: str, affinity: str) -> Accounts:
         """Credentials that may be asked now, the conversation's own first."""
         ...
 
-    def rest_s(self, model: str) -> float:
-        """How long until one of them may be asked again, when none may now."""
+    def resting(self, model: str) -> Resting:
+        """Why none of them may be asked now."""
         ...
 
 
@@ -219,25 +236,27 @@ class Router:
         return ()
 
     def _candidates(self, turn: Turn, targets: Sequence[Target]) -> tuple[Candidate, ...]:
-        """Each target's credentials in turn. Raises UpstreamUnavailable when all of them rest."""
+        """Each target's credentials in turn, behind all of them those that only failed lately.
+
+        Raises UpstreamUnavailable or RateLimited when none may be asked.
+        """
         affinity = self._affinity(turn) or turn.id
-        candidates: list[Candidate] = []
-        rests: list[float] = []
+        awake: list[Candidate] = []
+        failing: list[Candidate] = []
+        resting: list[Resting] = []
         for target in _in_order(targets, affinity):
             upstream = self._upstreams.get(target.upstream)
             if upstream is None:
-                candidates.append(Candidate(self._lingma, self._lingma_key(target.model)))
+                awake.append(Candidate(self._lingma, self._lingma_key(target.model)))
                 continue
             accounts = upstream.accounts(target.model, affinity)
-            candidates += [Candidate(upstream.executor, target.model, account) for account in accounts]
-            if not accounts:
-                rests.append(upstream.rest_s(target.model))
-        if not candidates:
-            raise UpstreamUnavailable(
-                "Every upstream credential for this model is resting after errors; please try again",
-                retry_after_s=min(rests),
-            )
-        return tuple(candidates)
+            awake += [Candidate(upstream.executor, target.model, account) for account in accounts.awake]
+            failing += [Candidate(upstream.executor, target.model, account) for account in accounts.failing]
+            if not (accounts.awake or accounts.failing):
+                resting.append(upstream.resting(target.model))
+        if not (awake or failing):
+            raise _all_rest(resting)
+        return (*awake, *failing)
 
     def _lingma_key(self, name: str) -> str:
         models = self._source.models()
@@ -259,6 +278,19 @@ def _able(turn: Turn, route: Route) -> Route:
         "This gateway cannot compact conversations; please start a new one",
         param=turn.compacts_at,
         code="unsupported_value",
+    )
+
+
+def _all_rest(resting: Sequence[Resting]) -> GatewayError:
+    retry_after_s = min(resting).for_s
+    if all(one.limited for one in resting):
+        return RateLimited(
+            "Every upstream credential for this model has reached a limit of its upstream",
+            retry_after_s=retry_after_s,
+        )
+    return UpstreamUnavailable(
+        "Every upstream credential for this model is resting after errors; please try again",
+        retry_after_s=retry_after_s,
     )
 
 

@@ -160,9 +160,9 @@ class Keys:
         """The workers that share exactly these accounts."""
         return self._key(f"accounts:{_hash_parts(*sorted(account_ids))}")
 
-    def cooldown(self, upstream: str, credential: str, model: str) -> bytes:
+    def cooldown(self, upstream: str, credential: str, model: str, kind: str) -> bytes:
         """Of a credential, or of one model with it."""
-        return self._key(f"cooldown:{_hash_parts(upstream, credential, model)}")
+        return self._key(f"cooldown:{_hash_parts(upstream, credential, model, kind)}")
 
     def reply(self, request_id: str) -> bytes:
         return self._key(f"reply:{request_id}")
@@ -332,7 +332,7 @@ CATALOGUE: tuple[KeySpec, ...] = (
     ),
     KeySpec(
         "cooldown",
-        "<prefix>:v1:cooldown:<h upstream, credential, model>",
+        "<prefix>:v1:cooldown:<h upstream, credential, model, kind>",
         "string",
         "the gateway that met a limit",
         "gateways, every second",

@@ -142,7 +142,7 @@ class Attempt:
                     answer.status, await answer.read_error(), retry_after_s(answer.headers, self._clock)
                 )
                 raise await self._failed(fault)
-            await self._cooldowns.warm(self._account)
+            await self._cooldowns.warm(self._account._replace(model=self._call.model))
             if "event-stream" not in answer.headers.get("content-type", ""):
                 whole = self._lane.feed_whole(await answer.read(MAX_ANSWER_BYTES))
                 if told := await self._told([whole]):

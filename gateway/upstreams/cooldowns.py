@@ -7,7 +7,7 @@ they met themselves.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -31,75 +31,107 @@ class Account(NamedTuple):
     model: str = ""
 
 
+class Left(NamedTuple):
+    """What is left of a rest; nothing for one that has ended."""
+
+    for_s: float = 0.0
+    reason: str = ""
+
+
 class _Cooling(msgspec.Struct):
     until_ms: int
     reason: str = ""
-    soft: bool = False
-    """It only failed; nobody forbade it."""
+    key: str = ""
+    """Which key of the credential it was; another one need not rest."""
+
+
+class _Watched(NamedTuple):
+    account: Account
+    soft: bool
 
 
 _AWAKE = _Cooling(0)
 
 
 class Cooldowns:
-    def __init__(self, kv: BestEffortKV, keys: Keys, clock: Clock, accounts: Sequence[Account]) -> None:
-        """`accounts`: everything there is, with and without a model."""
+    """Rests are *hard* when somebody forbade to ask, *soft* when something only failed; those of one kind do
+    not touch those of the other.
+    """
+
+    def __init__(
+        self,
+        kv: BestEffortKV,
+        keys: Keys,
+        clock: Clock,
+        accounts: Sequence[Account],
+        *,
+        key_id: Callable[[Account], str] = lambda account: "",
+    ) -> None:
+        """`accounts`: everything there is, with and without a model. `key_id`: of a credential's key now."""
         self._kv = kv
         self._keys = keys
         self._clock = clock
-        self._accounts = list(accounts)
-        self._cooling: dict[Account, _Cooling] = {}
+        self._watched = [_Watched(account, soft) for account in accounts for soft in (False, True)]
+        self._cooling: dict[_Watched, _Cooling] = {}
+        self._key_id = key_id
 
-    def left_s(self, upstream: str, credential: str, model: str, *, soft: bool = True) -> float:
-        """How long the credential is still to be left alone for that model; 0 when it may be asked.
-
-        Without `soft`, only what was forbidden counts.
-        """
-        found = [
-            self._cooling.get(account, _AWAKE)
-            for account in (Account(upstream, credential), Account(upstream, credential, model))
-        ]
-        until_ms = max((one.until_ms for one in found if soft or not one.soft), default=0)
-        return max(0.0, (until_ms - self._clock.now_ms()) / 1000)
+    def left(self, upstream: str, credential: str, model: str, *, soft: bool) -> Left:
+        """How long the credential is still to be left alone for that model, by its rests of one kind."""
+        accounts = (Account(upstream, credential), Account(upstream, credential, model))
+        found = [self._cooling.get(_Watched(account, soft), _AWAKE) for account in accounts]
+        longest = max(found, key=lambda one: one.until_ms)
+        left_ms = longest.until_ms - self._clock.now_ms()
+        if left_ms <= 0 or longest.key != self._key_id(accounts[0]):
+            return Left()
+        return Left(left_ms / 1000, longest.reason)
 
     async def cool(self, account: Account, for_s: float, reason: str, *, soft: bool = False) -> None:
-        """Leave it alone from now on; a longer rest that it already has stays."""
+        """Leave it alone from now on; a longer rest of that kind that it already has stays."""
+        watched = _Watched(account, soft)
         for_s = min(for_s, MAX_COOLDOWN_S)
-        cooling = _Cooling(self._clock.now_ms() + round(for_s * 1000), reason, soft)
-        if for_s <= 0 or cooling.until_ms <= self._cooling.get(account, _AWAKE).until_ms:
+        until_ms = self._clock.now_ms() + round(for_s * 1000)
+        cooling = _Cooling(until_ms, reason, self._key_id(account._replace(model="")))
+        had = self._cooling.get(watched, _AWAKE)
+        if for_s <= 0 or (cooling.until_ms <= had.until_ms and cooling.key == had.key):
             return
-        self._cooling[account] = cooling
+        self._cooling[watched] = cooling
         log.warning(
             "upstream.cooling",
             extra={"upstream": account.upstream, "account": account.credential, "reason": reason}
-            | {"for_s": round(for_s, 3), "model": account.model},
+            | {"for_s": round(for_s, 3), "model": account.model, "soft": soft},
         )
-        value = msgspec.json.encode(cooling)
-        await self._kv.kv_set(self._keys.cooldown(*account), value, KVSetOptions(px=for_s))
+        await self._kv.kv_set(self._key(watched), msgspec.json.encode(cooling), KVSetOptions(px=for_s))
 
     async def warm(self, account: Account) -> None:
-        """It answered again."""
-        if self._cooling.pop(account, None) is not None:
-            await self._kv.kv_del(self._keys.cooldown(*account))
+        """It answered, so it does not fail any more. What was forbidden meanwhile stays so: the question may
+        be older than that.
+        """
+        for one in {account, account._replace(model="")}:
+            watched = _Watched(one, soft=True)
+            if self._cooling.pop(watched, None) is not None:
+                await self._kv.kv_del(self._key(watched))
 
     async def refresh(self) -> None:
         """Take over what other replicas met, and forget what has passed."""
-        if not self._accounts:
+        if not self._watched:
             return
-        values = await self._kv.kv_mget(*(self._keys.cooldown(*account) for account in self._accounts))
+        values = await self._kv.kv_mget(*map(self._key, self._watched))
         now_ms = self._clock.now_ms()
-        for account, value in zip(self._accounts, values, strict=True):
-            longest = max(_read(value), self._cooling.get(account, _AWAKE), key=lambda one: one.until_ms)
+        for watched, value in zip(self._watched, values, strict=True):
+            longest = max(_read(value), self._cooling.get(watched, _AWAKE), key=lambda one: one.until_ms)
             if longest.until_ms > now_ms:
-                self._cooling[account] = longest
+                self._cooling[watched] = longest
             else:
-                self._cooling.pop(account, None)
+                self._cooling.pop(watched, None)
 
     async def run(self) -> None:
         """Refresh until cancelled."""
         while True:
             await self.refresh()
             await asyncio.sleep(REFRESH_S)
+
+    def _key(self, watched: _Watched) -> bytes:
+        return self._keys.cooldown(*watched.account, "soft" if watched.soft else "hard")
 
 
 def _read(value: bytes | None) -> _Cooling:

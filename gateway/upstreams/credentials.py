@@ -4,6 +4,7 @@ A key in a file is read again when the file changes, which is how mounted secret
 logged; errors name the credential by its configured id.
 """
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -35,6 +36,14 @@ class Credential:
         if (self._auth or default) == "bearer":
             return {**self._headers, "Authorization": f"Bearer {key}"}
         return {**self._headers, "x-goog-api-key": key}
+
+    def key_id(self) -> str:
+        """Tells one key from the next; safe to keep and to log. Empty without a key."""
+        try:
+            key = self._current()
+        except UpstreamUnavailable:
+            return ""
+        return hashlib.sha256(key.encode()).hexdigest()[:8] if key else ""
 
     def _current(self) -> str:
         if self._variable is not None:

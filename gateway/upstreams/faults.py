@@ -1,5 +1,7 @@
 """What an HTTP upstream did wrong, judged: what the client is told, how the turn goes on, who is to rest."""
 
+from typing import Final
+
 import msgspec
 
 from gateway.kernel.errors import (
@@ -12,6 +14,9 @@ from gateway.kernel.errors import (
 )
 from gateway.turn.events import ErrorInfo
 from gateway.turn.ports import Again
+
+LIMITS: Final = frozenset({"rate_limited", "usage_limit"})
+"""Reasons of rests that are the client's own doing as much as anybody's."""
 
 
 class Rest(msgspec.Struct, frozen=True):

@@ -5,12 +5,13 @@ A conversation keeps its credential while that is awake, for upstreams cache pro
 
 from collections.abc import Mapping, Sequence
 
-from gateway.engine.routing import KnownModel
+from gateway.engine.routing import Accounts, KnownModel, Resting
 from gateway.kernel.spread import ranked
 from gateway.turn.ports import Executor
 from gateway.upstreams.config import UpstreamConfig
-from gateway.upstreams.cooldowns import Account, Cooldowns
+from gateway.upstreams.cooldowns import Account, Cooldowns, Left
 from gateway.upstreams.credentials import Credential
+from gateway.upstreams.faults import LIMITS
 
 
 class HttpUpstream:
@@ -35,17 +36,20 @@ class HttpUpstream:
     def models(self) -> Sequence[KnownModel]:
         return self._models
 
-    def accounts(self, model: str, affinity: str) -> Sequence[str]:
-        """Who is awake; behind them who only failed lately, for there may be nobody else."""
+    def accounts(self, model: str, affinity: str) -> Accounts:
         order = ranked(f"{self.name}\x1f{affinity}", self._weights)
-        awake = [name for name in order if self._cooldowns.left_s(self.name, name, model) == 0]
-        if len(awake) == len(order):
-            return awake
-        allowed = [name for name in order if self._cooldowns.left_s(self.name, name, model, soft=False) == 0]
-        return awake + [name for name in allowed if name not in awake]
+        allowed = [name for name in order if not self._left(name, model, soft=False).for_s]
+        awake = [name for name in allowed if not self._left(name, model, soft=True).for_s]
+        if len(awake) == len(allowed):
+            return Accounts(awake, ())
+        return Accounts(awake, [name for name in allowed if name not in awake])
 
-    def rest_s(self, model: str) -> float:
-        return min(self._cooldowns.left_s(self.name, name, model) for name in self._weights)
+    def resting(self, model: str) -> Resting:
+        left = [self._left(name, model, soft=False) for name in self._weights]
+        return Resting(min(left).for_s, all(one.reason in LIMITS for one in left))
+
+    def _left(self, credential: str, model: str, *, soft: bool) -> Left:
+        return self._cooldowns.left(self.name, credential, model, soft=soft)
 
 
 def accounts_of(configs: Sequence[UpstreamConfig]) -> list[Account]:

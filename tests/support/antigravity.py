@@ -111,7 +111,11 @@ class Bench:
         )
 
     def rests_s(self, model: str = MODELS[0], *, credential: str = "main", soft: bool = True) -> float:
-        return self.cooldowns.left_s(self.config.name, credential, model, soft=soft)
+        """With the soft ones or without."""
+        kinds = (False, True) if soft else (False,)
+        return max(
+            self.cooldowns.left(self.config.name, credential, model, soft=kind).for_s for kind in kinds
+        )
 
 
 @contextlib.asynccontextmanager

@@ -101,6 +101,11 @@ class Bench:
         """The body that the upstream was sent last."""
         return self.server.requests[-1].body
 
+    def rests_s(self, *, soft: bool = True) -> float:
+        """How long the first credential does, with the soft rests or without."""
+        kinds = (False, True) if soft else (False,)
+        return max(self.cooldowns.left("openai", "one", REASONING_MODEL, soft=kind).for_s for kind in kinds)
+
     async def frames(self, turn: Turn, **how: Any) -> list[Frame]:
         call = Call(
             turn=turn,

@@ -5,16 +5,24 @@ from typing import Any
 import pytest
 
 from gateway.engine.routing import (
+    Accounts,
     Candidate,
     KnownModel,
     Resolution,
+    Resting,
     Route,
     Router,
     Target,
     fold_name,
     resolve,
 )
-from gateway.kernel.errors import COMPACTION_UNSUPPORTED, InvalidRequest, ModelNotFound, UpstreamUnavailable
+from gateway.kernel.errors import (
+    COMPACTION_UNSUPPORTED,
+    InvalidRequest,
+    ModelNotFound,
+    RateLimited,
+    UpstreamUnavailable,
+)
 from gateway.kernel.ids import TurnId
 from gateway.turn.ports import Capabilities
 from gateway.turn.request import RawRequest, Turn
@@ -95,23 +103,25 @@ class Pool:
         name: str,
         *models: str,
         accounts: Sequence[str] = ("a", "b"),
-        rest_s: float = 0,
+        failing: Sequence[str] = (),
+        resting: Resting | None = None,
         compaction: bool = False,
     ) -> None:
         self.name = name
         self.executor: Any = Named(name, compaction=compaction)
         self._models = [KnownModel(key=model) for model in models]
         self._accounts = accounts
-        self._rest_s = rest_s
+        self._failing = failing
+        self._resting = resting or Resting(0)
 
     def models(self) -> Sequence[KnownModel]:
         return self._models
 
-    def accounts(self, model: str, affinity: str) -> Sequence[str]:
-        return self._accounts
+    def accounts(self, model: str, affinity: str) -> Accounts:
+        return Accounts(self._accounts, self._failing)
 
-    def rest_s(self, model: str) -> float:
-        return self._rest_s
+    def resting(self, model: str) -> Resting:
+        return self._resting
 
 
 class Lingma:
@@ -181,11 +191,36 @@ def test_conversations_are_spread_by_weight_and_stay() -> None:
 
 
 def test_an_upstream_without_a_credential_to_ask_is_passed_over() -> None:
-    resting, able = Pool("one", "gpt", accounts=[], rest_s=30), Pool("two", "gpt", accounts=["y"])
-    assert told(routed("gpt", resting, able)) == ["two/gpt/y"]
+    resting = Pool("one", "gpt", accounts=[], resting=Resting(30, limited=True))
+    assert told(routed("gpt", resting, Pool("two", "gpt", accounts=["y"]))) == ["two/gpt/y"]
     with pytest.raises(UpstreamUnavailable) as caught:
-        routed("gpt", resting, Pool("two", "gpt", accounts=[], rest_s=12))
+        routed("gpt", resting, Pool("two", "gpt", accounts=[], resting=Resting(12)))
     assert caught.value.retry_after_s == 12
+    with pytest.raises(RateLimited) as limited:
+        routed("gpt", resting, Pool("two", "gpt", accounts=[], resting=Resting(40, limited=True)))
+    assert limited.value.retry_after_s == 30
+
+
+def test_who_failed_lately_is_asked_behind_everybody_else() -> None:
+    """Of any upstream and any rank, Lingma included."""
+    pools = [
+        Pool("one", accounts=["x"], failing=["y"]),
+        Pool("two", accounts=[], failing=["z"]),
+        Pool("three", accounts=["w"]),
+    ]
+    targets = [
+        Target(upstream="one", model="m"),
+        Target(upstream="two", model="m", rank=1),
+        Target(upstream="three", model="m", rank=2),
+        Target(upstream="lingma", model="kmodel", rank=3),
+    ]
+    assert told(routed("best", *pools, routes={"best": targets})) == [
+        "one/m/x",
+        "three/m/w",
+        "lingma/kmodel/",
+        "one/m/y",
+        "two/m/z",
+    ]
 
 
 def test_aliases_and_the_default_may_name_what_upstreams_serve() -> None:

@@ -163,7 +163,9 @@ class Bench:
         return caught.value
 
     def rests_s(self, *, soft: bool = True) -> float:
-        return self.cooldowns.left_s("one", "a", "gpt", soft=soft)
+        """With the soft ones or without."""
+        kinds = (False, True) if soft else (False,)
+        return max(self.cooldowns.left("one", "a", "gpt", soft=kind).for_s for kind in kinds)
 
 
 @contextlib.asynccontextmanager

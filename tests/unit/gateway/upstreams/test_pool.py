@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+from gateway.engine.routing import Accounts, Resting
 from gateway.kernel.clock import FakeClock
 from gateway.store.keys import Keys
 from gateway.store.kv_memory import MemoryKV
@@ -39,24 +40,26 @@ def test_it_offers_what_is_configured() -> None:
 
 async def test_a_conversation_keeps_its_credential_until_that_rests() -> None:
     pool, cooldowns = upstream()
-    first, second = pool.accounts("gpt", "conversation")
-    assert pool.accounts("gpt", "conversation") == [first, second]
-    assert {pool.accounts("gpt", f"c{n}")[0] for n in range(50)} == {"a", "b"}
+    first, second = pool.accounts("gpt", "conversation").awake
+    assert pool.accounts("gpt", "conversation") == Accounts([first, second])
+    assert {pool.accounts("gpt", f"c{n}").awake[0] for n in range(50)} == {"a", "b"}
     await cooldowns.cool(Account("openai", first, "gpt"), 30, "model_unsupported")
-    assert pool.accounts("gpt", "conversation") == [second]
-    assert pool.accounts("mini", "conversation") == [first, second]
+    assert pool.accounts("gpt", "conversation") == Accounts([second])
+    assert pool.accounts("mini", "conversation") == Accounts([first, second])
     await cooldowns.cool(Account("openai", second), 20, "rate_limited")
-    assert pool.accounts("gpt", "conversation") == []
-    assert pool.rest_s("gpt") == pytest.approx(20)
+    assert pool.accounts("gpt", "conversation") == Accounts([])
+    assert pool.resting("gpt") == Resting(pytest.approx(20), limited=False)
+    await cooldowns.cool(Account("openai", first, "mini"), 30, "usage_limit")
+    assert pool.resting("mini") == Resting(pytest.approx(20), limited=True)
 
 
 async def test_who_only_failed_is_asked_last_and_not_never() -> None:
     pool, cooldowns = upstream()
-    first, second = pool.accounts("gpt", "conversation")
+    first, second = pool.accounts("gpt", "conversation").awake
     await cooldowns.cool(Account("openai", first), 30, "failing", soft=True)
-    assert pool.accounts("gpt", "conversation") == [second, first]
+    assert pool.accounts("gpt", "conversation") == Accounts([second], [first])
     await cooldowns.cool(Account("openai", second), 30, "credential_refused")
-    assert pool.accounts("gpt", "conversation") == [first]
+    assert pool.accounts("gpt", "conversation") == Accounts([], [first])
 
 
 def test_everything_that_may_cool_is_known_beforehand() -> None:

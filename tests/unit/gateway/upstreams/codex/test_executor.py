@@ -273,7 +273,7 @@ async def test_rp_60_a_used_up_limit_rests_the_credential() -> None:
         failed = await fails(subject, chat({"role": "user", "content": "hi"}))
         assert (failed.again, failed.error.kind) == ("next", ErrorKind.RATE_LIMITED)
         assert failed.error.retry_after_s == 90
-        assert 85 < subject.cooldowns.left_s("openai", "one", REASONING_MODEL) <= 90
+        assert 85 < subject.rests_s() <= 90
 
 
 async def test_rp_61_another_credential_is_given_the_same() -> None:
@@ -386,7 +386,7 @@ async def test_limits_and_errors_of_one_request_rest_what_they_should() -> None:
         hi = {"role": "user", "content": "hi"}
         subject.server.queue.append(RATE_LIMITED)
         assert (await fails(subject, chat(hi))).error.retry_after_s == 2
-        assert subject.cooldowns.left_s("openai", "one", REASONING_MODEL, soft=False) > 0
+        assert subject.rests_s(soft=False) > 0
         failed = await fails(subject, chat(hi, response_format={"type": "json_object"}))
         assert (failed.again, failed.error.kind) == ("no", ErrorKind.INVALID_REQUEST)
         assert "json" in failed.error.message
@@ -421,7 +421,7 @@ async def test_what_is_no_compaction_is_told_to_nobody(pieces: Any) -> None:
         subject.server.queue.append(Answer(pieces=pieces))
         failed = await fails(subject, compacting())
         assert (failed.again, failed.error.kind) == ("next", ErrorKind.UPSTREAM_PROTOCOL)
-        assert subject.cooldowns.left_s("openai", "one", REASONING_MODEL) == 0
+        assert subject.rests_s() == 0
 
 
 def compact_turn(**body: Any) -> Turn:
@@ -443,4 +443,4 @@ async def test_rp_97_an_upstream_without_the_endpoint_rests_nobody() -> None:
     async with bench(CodexServer(compaction=False), compaction=True) as subject:
         failed = await fails(subject, compact_turn())
         assert (failed.again, failed.error.code) == ("no", COMPACTION_UNSUPPORTED)
-        assert subject.cooldowns.left_s("openai", "one", REASONING_MODEL) == 0
+        assert subject.rests_s() == 0
