@@ -130,10 +130,6 @@ class AntigravityReplay:
             return False
         return await self._kv.kv_cas(scope.key, snapshot.raw, tombstone_value(), TTL_S)
 
-    async def delete(self, scope: ReplayScope) -> None:
-        """Bury whatever is there. Raises StoreError."""
-        await self._kv.kv_set(scope.key, tombstone_value(), KVSetOptions(ex=TTL_S))
-
     # what callers do when a turn ends; none of it is their failure
 
     async def commit(self, scope: ReplayScope, snapshot: Snapshot, items: Sequence[Item]) -> Committed:
@@ -156,6 +152,17 @@ class AntigravityReplay:
         """After the upstream refused a signature: delete_if_unchanged(), or None when the store fails."""
         try:
             return await self.delete_if_unchanged(scope, snapshot)
+        except CasUnsupported:
+            # Nobody can write chains there; one that others left must not be refused for ever.
+            return await self._bury(scope)
+        except StoreError as error:
+            _degraded(scope, "invalidate", error)
+            return None
+
+    async def _bury(self, scope: ReplayScope) -> bool | None:
+        """Whatever is there."""
+        try:
+            return await self._kv.kv_set(scope.key, tombstone_value(), KVSetOptions(ex=TTL_S, xx=True))
         except StoreError as error:
             _degraded(scope, "invalidate", error)
             return None

@@ -13,7 +13,7 @@ from gateway.replay.scope import ReplayScope, scope_of
 from gateway.replay.values import decode_items, encode_items
 from gateway.store.kv import KVClient, KVSetOptions
 from gateway.upstreams.antigravity.history import claude_call_id
-from gateway.upstreams.antigravity.replay import Attempt, begin
+from gateway.upstreams.antigravity.replay import ReplayAttempt, begin
 from tests.contract.stores import OpenKV
 from tests.support.signature_chains import (
     call,
@@ -246,16 +246,6 @@ async def test_what_was_buried_does_not_rise_with_an_older_turn(
     assert await replay.replace_if_unchanged(SCOPE, read.snapshot, [signed("c")])
 
 
-async def test_a_deletion_without_conditions_leaves_a_tombstone(
-    replay: AntigravityReplay, kv: KVClient
-) -> None:
-    old = await stored(replay, signed("a"))
-    await replay.delete(SCOPE)
-    assert await is_left(kv, TTL_S)
-    assert not await replay.replace_if_unchanged(SCOPE, old.snapshot, [signed("a"), signed("b")])
-    assert (await replay.read(SCOPE)).items == ()
-
-
 async def test_an_entry_that_ended_meanwhile_is_not_written_by_a_turn_that_read_it(
     replay: AntigravityReplay, kv: KVClient
 ) -> None:
@@ -314,7 +304,7 @@ async def test_fifty_turns_at_once_leave_one_whole_chain(open_kv: OpenKV) -> Non
 # -- turns
 
 
-async def begun(kv: KVClient, *history: JsonObject) -> Attempt:
+async def begun(kv: KVClient, *history: JsonObject) -> ReplayAttempt:
     return await begin(AntigravityReplay(kv, strict=True), SCOPE, request(*history))
 
 
@@ -375,7 +365,7 @@ async def test_a_turn_that_was_under_way_when_its_chain_was_refused_does_not_bri
     history = [user("go"), model("a"), user("more")]
     slow, refused = await begun(open_kv(), *history), await begun(open_kv(), *history)
     assert slow.replayed
-    assert await refused.refused(400, b"Corrupted thought signature.")
+    assert await refused.give_up()
     slow.observe(chunk(text("b", gemini_signature("good")), finish="STOP"))
     assert await slow.commit() == "kept"
     assert await items_of(open_kv()) == ()

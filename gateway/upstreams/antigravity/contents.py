@@ -24,7 +24,7 @@ from gateway.turn.items import (
     ToolResult,
 )
 from gateway.upstreams.antigravity.names import is_made_id, upstream_name
-from gateway.upstreams.antigravity.signatures import is_gemini_signature
+from gateway.upstreams.antigravity.signatures import gemini_signature_in
 
 UNKNOWN: Final = "unknown"
 """Name of a response whose call nobody has seen; replay may know it."""
@@ -141,9 +141,9 @@ class _Builder:
     def _reasoning(self, item: Reasoning) -> None:
         """Thoughts of nobody's are left out: another model's would be taken for its own."""
         signature = self._signed(item.origin)
-        if signature is None and self._signatures and is_gemini_signature(item.signature or ""):
-            signature = item.signature
-        if signature is not None:
+        if signature is None and self._signatures:
+            signature = gemini_signature_in(item.signature or "")
+        if signature:
             text = item.text or "\n\n".join(item.summary)
             self._part("model", {"text": text, "thought": True, "thoughtSignature": signature})
 

@@ -17,7 +17,6 @@ from gateway.kernel.errors import ErrorKind
 from gateway.kernel.json import Json, JsonError, JsonObject, loads
 from gateway.telemetry.redact import redact_text
 from gateway.turn.events import ErrorInfo
-from gateway.upstreams.antigravity.replay_prepare import refuses_signature
 from gateway.upstreams.faults import Fault, Rest
 
 AUTH_REST_S: Final = 30 * 60.0
@@ -146,6 +145,14 @@ def classify(said: Said, *, retry_after_s: float | None = None) -> Fault:
     return _failure(said, wait_s)
 
 
+def refuses_signature(status: int, text: str) -> bool:
+    """Whether an error is about a signature: `thoughtSignature`, `Corrupted thought signature.`, in whatever
+    spelling. Broad on purpose: the words change, and a chain that is given up without need costs one turn's
+    reasoning, one that is kept costs every turn.
+    """
+    return status == 400 and "signature" in text.lower()
+
+
 def moves_on(fault: Fault) -> bool:
     """Whether another address of the same upstream may do better with the same credential."""
     return fault.name in ("rate_limited", "usage_limit", "no_capacity")
@@ -164,7 +171,7 @@ def _info(kind: ErrorKind, said: Said, code: str | None = None, wait_s: float | 
 
 
 def _signature(said: Said, wait_s: float | None) -> Fault | None:
-    if not refuses_signature(said.status, said.text.encode()):
+    if not refuses_signature(said.status, said.text):
         return None
     info = _info(ErrorKind.INVALID_REQUEST, said, "thinking_signature_invalid")
     return Fault(name="thinking_signature_invalid", info=info, signature=True)

@@ -42,8 +42,6 @@ _STREAM_ONLY: Final = ("claude", "gemini-3-pro", "gemini-3.1-flash-image")
 """Models that Code Assist answers well only in streams."""
 _VERSIONED: Final = re.compile(r"\w/v\d+(?:alpha|beta)?\d*(?:/|$)")
 """An address that names a version of the API itself, as those of Vertex AI do."""
-_REFUSAL: Final = (400, b"thought_signature")
-"""What replay is told of a refusal that was judged to be one."""
 
 
 class LaneParts(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,7 +95,7 @@ class AntigravityLane:
             gather=native and self._stream and not turn.stream,
             observer=self,
         )
-        self._replay: replaying.Attempt | None = None
+        self._replay: replaying.ReplayAttempt | None = None
         self._judged: Fault | None = None
         self._asked = False
         self.gives_back = False
@@ -162,7 +160,7 @@ class AntigravityLane:
 
     async def _payload(self, shape: Shape) -> JsonObject:
         """Raises InvalidRequest, and StoreError where replay is strict."""
-        turn, parts = self._turn, self._parts
+        turn, parts, call = self._turn, self._parts, self._call
         request = build_request(turn, shape)
         scope = replay_scope(turn, turn.headers, shape.model, request, isolation=parts.isolation)
         payload = self._enveloped(request, shape)
@@ -173,7 +171,7 @@ class AntigravityLane:
         if parts.replay is None:
             return prepared(payload, (), schemas, response_role=role).payload
         self._replay = await replaying.begin(
-            parts.replay, scope, payload, schemas=schemas, response_role=role
+            parts.replay, scope, payload, schemas=schemas, response_role=role, fresh=call.fresh
         )
         return self._replay.payload
 
@@ -218,6 +216,6 @@ class AntigravityLane:
             return
         if fault is not None:
             if fault.signature:
-                await self._replay.refused(*_REFUSAL)
+                await self._replay.give_up()
         elif self._decoder.completed:
             await self._replay.commit()

@@ -1,9 +1,9 @@
 """Replay around one attempt on a Gemini model: read, prepare, observe, commit or give up.
 
-An executor begins an Attempt for every request that it sends, also for each base URL, sends its payload,
-shows it each chunk, and ends it in one of three ways: commit() after a stream that ended well, refused() on
-an error answer, and nothing at all when the stream was cut, for half an answer leaves nothing. Nothing but
-the client's own mistake is raised: replay is worth less than the request.
+A lane begins a ReplayAttempt for its request, sends its payload, shows it each chunk, and ends it in one of
+three ways: commit() after a stream that ended well, give_up() when the upstream has refused a signature, and
+nothing at all when the stream was cut, for half an answer leaves nothing. Nothing but the client's own
+mistake is raised: replay is worth less than the request.
 """
 
 import logging
@@ -14,12 +14,12 @@ from gateway.replay.scope import ReplayScope
 from gateway.upstreams.antigravity.arguments import Schemas
 from gateway.upstreams.antigravity.ledger import Ledger
 from gateway.upstreams.antigravity.pairing import RESPONSE_ROLE
-from gateway.upstreams.antigravity.replay_prepare import prepared, refuses_signature, reserved_ids
+from gateway.upstreams.antigravity.replay_prepare import prepared, reserved_ids
 
 log = logging.getLogger(__name__)
 
 
-class Attempt:
+class ReplayAttempt:
     """Made by begin()."""
 
     def __init__(
@@ -50,9 +50,9 @@ class Attempt:
             return None
         return await self._store.commit(self._scope, self._snapshot, chain)
 
-    async def refused(self, status: int, body: bytes) -> bool:
-        """An error answer, which the client gets as it is. Whether it ended the chain that was replayed."""
-        if self._scope is None or not refuses_signature(status, body):
+    async def give_up(self) -> bool:
+        """The upstream has refused a signature. Whether that ended the chain which was replayed."""
+        if self._scope is None:
             return False
         return await _given_up(self._store, self._scope, self._snapshot, "refused")
 
@@ -64,22 +64,27 @@ async def begin(
     *,
     schemas: Schemas | None = None,
     response_role: str = RESPONSE_ROLE,
-) -> Attempt:
+    fresh: bool = False,
+) -> ReplayAttempt:
     """Without a scope the payload is prepared all the same, and nothing is read or kept.
+
+    fresh: nothing is put back, whatever is remembered, for the upstream has refused it.
 
     Raises InvalidRequest for a history that cannot be sent, StoreError where reads are strict.
     """
     items, snapshot, _ = await store.read(scope)
-    ready = prepared(payload, items, schemas, response_role=response_role)
+    ready = prepared(payload, () if fresh else items, schemas, response_role=response_role)
     if scope is not None and not items and (missed := reserved_ids(payload)):
         # Another session or system prompt, an entry that ended, a turn that was never committed.
         log.info("replay.ledger_missed", extra={"scope": scope.digest, "ids": missed})
+    if scope is not None and ready.replayed:
+        log.info("replay.injected", extra={"scope": scope.digest, "session_kind": scope.kind})
     if scope is not None and ready.degraded:
         log.info("replay.ids_degraded", extra={"scope": scope.digest, "ids": ready.degraded})
     if scope is not None and ready.broken:
         await _given_up(store, scope, snapshot, "broken")
         snapshot = (await store.read(scope)).snapshot
-    attempt = Attempt(store, scope, snapshot, ready.payload)
+    attempt = ReplayAttempt(store, scope, snapshot, ready.payload)
     attempt.replayed = ready.replayed
     return attempt
 

@@ -26,9 +26,6 @@ from gateway.upstreams.antigravity.pairing import RESPONSE_ROLE, pairing_fault, 
 from gateway.upstreams.antigravity.replay_apply import with_replay
 from gateway.upstreams.antigravity.sanitise import sanitised, with_first_calls_signed
 
-_REFUSAL = "signature"
-"""In whatever spelling: `thoughtSignature`, `thought_signature`, `Corrupted thought signature.`"""
-
 
 class Prepared(NamedTuple):
     payload: JsonObject
@@ -92,10 +89,3 @@ def _degraded(content: Json) -> Json:
     if all(new is old for new, old in zip(renamed, parts, strict=True)):
         return content
     return with_parts(content, renamed)
-
-
-def refuses_signature(status: int, body: bytes) -> bool:
-    """Whether an upstream's error is about a signature. Broad on purpose: the words change, and a chain that
-    is given up without need costs one turn's reasoning, one that is kept costs every turn.
-    """
-    return status == 400 and _REFUSAL.encode() in body.lower()

@@ -60,7 +60,7 @@ def session_key(
         ("execution", execution),
         ("prompt-cache", text_of(body.get("prompt_cache_key"))),
         ("derived", derived_id(turn, headers, execution=execution)),
-        ("session", _session_in(payload)),
+        ("session", _named_session(turn, payload)),
         ("session", stable_id(payload).removeprefix("-")),
     )
     return next((f"{kind}:{trim(value)}" for kind, value in stated if trim(value)), None)
@@ -93,7 +93,7 @@ def request_session_id(
     turn: Turn, headers: Mapping[str, str], payload: JsonObject, *, execution: str = ""
 ) -> str:
     """What a Code Assist request says its session is; empty when there is nothing to go by."""
-    if said := trim(_session_in(payload)):
+    if said := trim(_named_session(turn, payload)):
         return said
     if derived := derived_id(turn, headers, execution=execution):
         return gemini_session_id(derived)
@@ -119,6 +119,11 @@ def stable_id(payload: JsonObject) -> str:
             digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
             return f"-{int.from_bytes(digest[:8], 'big') & 0x7FFF_FFFF_FFFF_FFFF}"
     return ""
+
+
+def _named_session(turn: Turn, payload: JsonObject) -> str:
+    """Gemini's own clients name it in a body whose oddities the payload no longer has."""
+    return (_session_in(turn.raw.body) if turn.raw.dialect == "gemini" else "") or _session_in(payload)
 
 
 def _session_in(payload: JsonObject) -> str:

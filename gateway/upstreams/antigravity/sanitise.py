@@ -20,7 +20,7 @@ from gateway.upstreams.antigravity.history import (
     with_signature,
     without_signature,
 )
-from gateway.upstreams.antigravity.signatures import is_gemini_signature
+from gateway.upstreams.antigravity.signatures import gemini_signature_in
 
 _SERVER_SIDE = ("toolCall", "tool_call", "toolResponse", "tool_response")
 """Tools that the upstream ran itself: it wants its own parts back as they were."""
@@ -57,8 +57,8 @@ def _content(content: Json) -> Json:
 
 
 def _signed(part: JsonObject, *, must: bool) -> JsonObject:
-    signature = carried_signature(part)
-    if not is_gemini_signature(signature):
+    signature = gemini_signature_in(carried_signature(part))
+    if not signature:
         if not must:
             return without_signature(part)
         signature = SENTINEL

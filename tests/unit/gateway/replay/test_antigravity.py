@@ -130,9 +130,8 @@ async def test_commands_of_writes(kv: FakeKV, replay: AntigravityReplay) -> None
     read = await replay.read(SCOPE)
     kv.commands.clear()
     assert await replay.replace_if_unchanged(SCOPE, read.snapshot, [signed("a")])
-    await replay.delete(SCOPE)
     assert not await replay.delete_if_unchanged(SCOPE, read.snapshot)
-    assert kv.commands == ["cas px=3600", "set ex=3600", "cas px=3600"]
+    assert kv.commands == ["cas px=3600", "cas px=3600"]
 
 
 async def test_without_a_scope_no_command_is_sent(kv: FakeKV, replay: AntigravityReplay) -> None:
@@ -310,7 +309,8 @@ async def test_rp_85_a_store_without_compare_and_swap_costs_replay_and_one_warni
     """Given `ERR unknown command 'cas'`, expect requests to go on without replay, and one warning in all."""
 
     def answer(args: list[bytes]) -> object:
-        return None if args[0] == b"GET" else Error(f"ERR unknown command '{args[0].decode().lower()}'")
+        known = args[0] in (b"GET", b"SET")
+        return None if known else Error(f"ERR unknown command '{args[0].decode().lower()}'")
 
     caplog.set_level(logging.DEBUG)
     async with RespServer(answer) as server, connect(f"redis://127.0.0.1:{server.port}") as redis:
@@ -319,8 +319,9 @@ async def test_rp_85_a_store_without_compare_and_swap_costs_replay_and_one_warni
             read = await replay.read(SCOPE)
             assert read == MISS
             assert await replay.commit(SCOPE, read.snapshot, [signed("a")]) == "failed"
-            assert await replay.invalidate(SCOPE, read.snapshot) is None
+            assert await replay.invalidate(SCOPE, read.snapshot) is False
         assert len(server.named(b"CAS")) == 1
+        assert all(b"XX" in command for command in server.named(b"SET")), "nothing is left where nothing was"
     ours = [record for record in caplog.records if record.name.startswith("gateway.replay")]
     assert {record.levelno for record in ours} == {logging.DEBUG}
     warnings = [record.message for record in caplog.records if record.levelno >= logging.WARNING]

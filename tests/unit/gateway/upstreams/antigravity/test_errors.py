@@ -4,7 +4,13 @@ import pytest
 
 from gateway.kernel.errors import ErrorKind
 from gateway.kernel.json import dumps
-from gateway.upstreams.antigravity.errors import NO_DETAILS, classify, moves_on, read_error
+from gateway.upstreams.antigravity.errors import (
+    NO_DETAILS,
+    classify,
+    moves_on,
+    read_error,
+    refuses_signature,
+)
 from gateway.upstreams.faults import Fault
 from tests.fakes.antigravity_brain import (
     FORBIDDEN,
@@ -241,3 +247,24 @@ def test_an_error_may_be_a_text_or_a_list_of_one() -> None:
     assert read_error(b'[{"error": {"code": 400, "message": "bad"}}]').status == 400
     assert classify(read_error(b'{"error": {"status": "RESOURCE_EXHAUSTED"}}')).name == "rate_limited"
     assert len(read_error(b'{"error": {"message": "%b"}}' % (b"x" * 9000), 400).message) == 2000
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "refused"),
+    [
+        (400, '{"error":{"message":"Corrupted thought signature.","status":"INVALID_ARGUMENT"}}', True),
+        (400, "Invalid thought signature.", True),
+        (400, "Function call is missing a thought_signature in functionCall parts", True),
+        (400, "contents[1].thoughtSignature: bad", True),
+        (400, "THOUGHTSIGNATURE", True),
+        (400, "invalid argument", False),
+        (400, "", False),
+        (500, "Corrupted thought signature.", False),
+        (403, "signature", False),
+    ],
+)
+def test_rp_82_which_errors_are_about_a_signature(status: int, text: str, refused: bool) -> None:
+    """Given a 400 with `Corrupted thought signature.`, expect the entry given up; given a 500 with the same
+    text, expect it kept.
+    """
+    assert refuses_signature(status, text) is refused

@@ -28,7 +28,6 @@ from tests.support.signature_chains import (
 
 SCOPE = ReplayScope("antigravity", "gemini-3.7-flash", "session:4242")
 GO = request(user("go"))
-REFUSAL = b'{"error":{"message":"Corrupted thought signature.","status":"INVALID_ARGUMENT"}}'
 RESERVED = claude_call_id("fc-1", "read", {"p": 1})
 
 
@@ -106,25 +105,55 @@ async def test_rp_82_a_refused_signature_ends_the_chain(
     store: AntigravityReplay, kv: MemoryKV, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Given a 400 `Corrupted thought signature.`, expect a swap to a tombstone (the error goes to the client
-    as it is); given a 500 with the same text, expect the entry kept.
+    as it is). Which errors are such refusals is test_errors.py's.
     """
     caplog.set_level(logging.INFO)
     await answered(store, GO, text("a", G1))
     attempt = await begin(store, SCOPE, request(user("go"), model("a"), user("b")))
-    assert not await attempt.refused(500, REFUSAL)
-    assert not await attempt.refused(400, b"bad")
-    assert await signatures(store) == [G1]
-    assert await attempt.refused(400, REFUSAL)
+    assert await attempt.give_up()
     assert await is_buried(kv)
     again = await begin(store, SCOPE, request(user("go"), model("a"), user("b")))
     assert not again.replayed
     assert [vars(r)["reason"] for r in caplog.records if r.message == "replay.purged"] == ["refused"]
 
 
+async def test_what_was_refused_is_not_put_back_though_it_could_not_be_given_up(
+    store: AntigravityReplay, kv: MemoryKV
+) -> None:
+    """Another turn has gone on from the chain meanwhile, so it stays; the next attempt leaves it out."""
+    await answered(store, GO, text("a", G1))
+    history = request(user("go"), model("a"), user("b"))
+    attempt = await begin(store, SCOPE, history)
+    await answered(store, history, text("c", G2))
+    assert not await attempt.give_up()
+    fresh = await begin(store, SCOPE, history, fresh=True)
+    assert (fresh.payload, fresh.replayed) == (history, False)
+    assert await signatures(store) == [G1, G2]
+
+
+async def test_a_store_that_cannot_compare_buries_what_was_refused(kv: MemoryKV) -> None:
+    class Plain(MemoryKV):
+        able = True
+
+        async def kv_cas(self, key: bytes, expected: bytes | None, value: Value, ttl_s: float) -> bool:
+            if self.able:
+                return await super().kv_cas(key, expected, value, ttl_s)
+            raise CasUnsupported("as the test wants")
+
+    plain = Plain(FakeClock())
+    store = AntigravityReplay(plain)
+    await answered(store, GO, text("a", G1))
+    plain.able = False
+    attempt = await begin(store, SCOPE, request(user("go"), model("a"), user("b")))
+    assert attempt.replayed
+    assert await attempt.give_up()
+    assert await is_buried(plain)
+
+
 async def test_a_refusal_does_not_end_a_newer_chain(store: AntigravityReplay) -> None:
     attempt = await begin(store, SCOPE, GO)
     await answered(store, GO, text("a", G1))
-    assert not await attempt.refused(400, REFUSAL)
+    assert not await attempt.give_up()
     assert await signatures(store) == [G1]
 
 
@@ -165,7 +194,7 @@ async def test_without_a_scope_a_request_is_prepared_and_nothing_kept(
     assert contents(attempt.payload)[1]["parts"][0]["thoughtSignature"] == SENTINEL  # type: ignore[index,call-overload]
     attempt.observe(chunk(text("a", G1), finish="STOP"))
     assert await attempt.commit() is None
-    assert not await attempt.refused(400, REFUSAL)
+    assert not await attempt.give_up()
     assert len(kv) == 0
 
 
@@ -193,6 +222,6 @@ async def test_rp_85_a_store_that_fails_costs_replay_and_not_the_request() -> No
         assert attempt.payload == GO
         attempt.observe(chunk(text("a", G1), finish="STOP"))
         assert await attempt.commit() == "failed"
-        assert await attempt.refused(400, REFUSAL) is False
+        assert await attempt.give_up() is False, "nothing is there to be given up"
         with pytest.raises(error):
             await begin(AntigravityReplay(kv, strict=True), SCOPE, GO)

@@ -12,7 +12,6 @@ from gateway.upstreams.antigravity.ledger import Ledger
 from gateway.upstreams.antigravity.replay_prepare import (
     Prepared,
     prepared,
-    refuses_signature,
     reserved_ids,
 )
 from tests.support.signature_chains import (
@@ -265,27 +264,3 @@ def test_any_history_is_prepared_or_refused_and_once_is_enough(
             return
     assert prepared(done.payload, items).payload == done.payload
     assert reserved_ids(done.payload) == 0
-
-
-# -- errors
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "refused"),
-    [
-        (400, b'{"error":{"message":"Corrupted thought signature.","status":"INVALID_ARGUMENT"}}', True),
-        (400, b"Invalid thought signature.", True),
-        (400, b"Function call is missing a thought_signature in functionCall parts", True),
-        (400, b"contents[1].thoughtSignature: bad", True),
-        (400, b"THOUGHTSIGNATURE", True),
-        (400, b"invalid argument", False),
-        (400, b"", False),
-        (500, b"Corrupted thought signature.", False),
-        (403, b"signature", False),
-    ],
-)
-def test_rp_82_which_errors_are_about_a_signature(status: int, body: bytes, refused: bool) -> None:
-    """Given a 400 with `Corrupted thought signature.`, expect the entry given up; given a 500 with the same
-    text, expect it kept.
-    """
-    assert refuses_signature(status, body) is refused

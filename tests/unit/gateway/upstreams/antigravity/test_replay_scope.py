@@ -107,6 +107,9 @@ def test_a_session_that_is_named_otherwise_is_not_derived() -> None:
         assert key({}, headers, {**request(user("ping")), **members}) == expected
         inner = request(user("ping"), **members)
         assert key({}, headers, inner) == expected
+    own: JsonObject = {"sessionId": "own", "contents": []}
+    assert session_key(turn(own, "gemini"), {}, request(user("ping"))) == "session:own"
+    assert request_session_id(turn(own, "gemini"), {}, request(user("ping"))) == "own"
     outer: JsonObject = {**request(user("ping"), sessionId="inner"), "session_id": "outer"}
     assert key({}, headers, outer) == "session:outer"
 

@@ -2,7 +2,7 @@ import base64
 
 import pytest
 
-from gateway.upstreams.antigravity.signatures import is_gemini_signature
+from gateway.upstreams.antigravity.signatures import gemini_signature_in
 from tests.support.signature_chains import G1, gemini_signature
 
 UUID = b"3f2a9c10-0000-4abc-8def-1234567890AB"
@@ -31,7 +31,7 @@ def envelope(payload: bytes, *, inner: int = 0x0A, outer: int = 0x12) -> str:
     ],
 )
 def test_the_shape_of_a_signature(signature: str) -> None:
-    assert is_gemini_signature(signature)
+    assert gemini_signature_in(signature) == signature.strip()
 
 
 @pytest.mark.parametrize(
@@ -54,14 +54,23 @@ def test_the_shape_of_a_signature(signature: str) -> None:
         base64.b64encode(base64.b64decode(gemini_signature("a"))[:-1]).decode(),
         base64.b64encode(b"\x12\xff\xff\xff\xff\xff\xff\xff").decode(),
         base64.b64encode(b"\x12").decode(),
-        gemini_signature("a")[:4] + "-" + gemini_signature("a")[5:],
+        gemini_signature("a")[:4] + "-+" + gemini_signature("a")[6:],
+        gemini_signature("a")[:4] + "." + gemini_signature("a")[5:],
         gemini_signature("a") + "=",
         "gAAAAABqAAAAAAECAwQFBgcICQoLDA0ODw",
     ],
 )
 def test_anything_else_is_no_signature(signature: str) -> None:
-    assert not is_gemini_signature(signature)
+    assert not gemini_signature_in(signature)
 
 
 def test_a_signature_has_an_end() -> None:
-    assert not is_gemini_signature("E" * (32 * 2**20 + 4))
+    assert not gemini_signature_in("E" * (32 * 2**20 + 4))
+
+
+def test_what_googles_sdk_makes_of_a_signature_is_read() -> None:
+    """It decodes the base64 of answers and writes the bytes in the alphabet for addresses."""
+    told = envelope(b"\x01" + bytes(range(256)))
+    again = base64.urlsafe_b64encode(base64.b64decode(told)).decode()
+    assert again != told
+    assert gemini_signature_in(again) == told
