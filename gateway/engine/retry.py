@@ -9,6 +9,7 @@ import msgspec
 from gateway.turn.ports import AttemptFailed
 
 MAX_ATTEMPTS = 6
+"""Beyond it nobody is asked twice; but every candidate is asked once, however many there are."""
 MAX_ROUNDS = 2
 """How often all candidates are tried, when their failures allow it."""
 ROUND_PAUSE_S = 0.4
@@ -34,8 +35,6 @@ class Plan(msgspec.Struct):
     def after(self, failure: AttemptFailed) -> bool:
         """Arrange the next attempt; False when there must not be one."""
         self.pause_s = 0.0
-        if self.attempts >= MAX_ATTEMPTS:
-            return False
         match failure.again:
             case "no":
                 return False
@@ -46,7 +45,7 @@ class Plan(msgspec.Struct):
                 self.fresh = True
                 return True
             case "retry":
-                return True
+                return self.attempts < MAX_ATTEMPTS
             case "next":
                 return self._next(failure)
 
@@ -54,7 +53,7 @@ class Plan(msgspec.Struct):
         if self.index + 1 < self.candidates:
             self.index += 1
             return True
-        if not failure.or_again or self._rounds >= MAX_ROUNDS:
+        if not failure.or_again or self._rounds >= MAX_ROUNDS or self.attempts >= MAX_ATTEMPTS:
             return False
         self._rounds += 1
         self.index = 0

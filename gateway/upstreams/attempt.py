@@ -6,20 +6,20 @@ there on every failure is a terminal event. What replay has to remember is kept 
 the turn is over, so that its next turn finds it.
 """
 
-import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from email.utils import parsedate_to_datetime
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
+from gateway.kernel.aio import shielded
 from gateway.kernel.clock import Clock
 from gateway.kernel.errors import GatewayError, UpstreamError, UpstreamTimeout
 from gateway.turn.events import TurnFailed, error_info
 from gateway.turn.frame import Burst, Frame
 from gateway.turn.ports import AttemptFailed, Call
 from gateway.upstreams.cooldowns import Account, Cooldowns
-from gateway.upstreams.faults import Fault, Rest, error_of
+from gateway.upstreams.faults import FAILURE_REST_S, Fault, Rest, error_of
 from gateway.upstreams.http import UpstreamAnswer, UpstreamHttp, UpstreamRequest
 from gateway.wire.sse import SseEvent, SseSplitter
 
@@ -29,7 +29,8 @@ MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
 """Of an answer that is not streamed: images are long."""
 KEEP_S: Final = 2.0
 """How long remembering may hold up the end of an answer."""
-FAILURE_REST_S: Final = 20.0
+FORGET_S: Final = 10.0
+"""How long forgetting what was refused may hold up the next attempt: longer than a command to the store."""
 LINGER_S: Final = 2.0
 """How long a connection may be silent behind the end of its answer."""
 
@@ -66,8 +67,10 @@ class Lane(Protocol):
 
     def eof(self) -> Frame | None: ...
 
-    async def conclude(self, fault: Fault | None) -> None:
-        """The attempt is over: remember what a next turn needs, or forget what the upstream rejected."""
+    def conclude(self, fault: Fault | None) -> Coroutine[Any, Any, object] | None:
+        """The attempt is over: what is to be done to remember what a next turn needs, or to forget what the
+        upstream rejected; None when that is nothing. Raises StoreError where replay is strict.
+        """
         ...
 
 
@@ -228,9 +231,19 @@ class Attempt:
         await self._cooldowns.cool(account, rest.for_s, rest.reason, soft=rest.soft)
 
     async def _conclude(self, fault: Fault | None) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(KEEP_S):
-                await self._lane.conclude(fault)
+        """To its end, although the client may leave meanwhile."""
+        work = self._lane.conclude(fault)
+        if work is None:
+            return
+        within_s = KEEP_S if fault is None else FORGET_S
+        if not await shielded(_done(work), within_s=within_s):
+            fields = {"turn_id": self._call.turn.id, "upstream": self._account.upstream}
+            log.warning("replay.late", extra=fields | {"within_s": within_s})
+
+
+async def _done(work: Coroutine[Any, Any, object]) -> bool:
+    await work
+    return True
 
 
 def _is_soft(fault: Fault) -> bool:

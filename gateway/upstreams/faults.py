@@ -15,6 +15,12 @@ from gateway.kernel.errors import (
 from gateway.turn.events import ErrorInfo
 from gateway.turn.ports import Again
 
+AUTH_REST_S: Final = 30 * 60.0
+LIMIT_REST_S: Final = 10.0
+"""Of a limit that does not say how long it lasts."""
+LEAST_REST_S: Final = 1.0
+FAILURE_REST_S: Final = 20.0
+MODEL_REST_S: Final = 12 * 3600.0
 LIMITS: Final = frozenset({"rate_limited", "usage_limit"})
 """Reasons of rests that are the client's own doing as much as anybody's."""
 
@@ -38,6 +44,27 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     rest: Rest | None = None
     signature: bool = False
     """The upstream rejected reasoning that it was given back: what replay remembers is of no use."""
+
+
+_PAGES: Final = ("<!doctype html", "<html")
+
+
+def gatekeeper(status: int | None, text: str) -> Fault | None:
+    """Who stands before the upstream has answered in its place: a proxy that wants to be told who asks, or a
+    page for people instead of an API's words. Neither says anything of the credential.
+    """
+    page = status == 403 and text.lstrip().lower().startswith(_PAGES)
+    if status != 407 and not page:
+        return None
+    who = "A proxy before the upstream" if status == 407 else "A web page in the upstream's place"
+    info = ErrorInfo(
+        kind=ErrorKind.UPSTREAM_UNAVAILABLE,
+        message=f"{who} refused the request",
+        code="upstream_unreachable",
+        retryable=True,
+    )
+    rest = Rest(FAILURE_REST_S, "gatekeeper", soft=True)
+    return Fault(name="gatekeeper", info=info, again="next", rest=rest)
 
 
 def error_of(info: ErrorInfo) -> GatewayError:

@@ -20,6 +20,7 @@ from gateway.kernel.errors import UpstreamError, UpstreamProtocol, UpstreamTimeo
 USER_AGENT: Final = f"lingma-gateway/{version('lingma-gateway')}"
 MAX_ERROR_BYTES: Final = 64 * 1024
 """Of an error's body; what lies behind it is not read."""
+ERROR_BODY_S: Final = 5.0
 READ_BYTES: Final = 256 * 1024
 """What one read takes at most: events that wait for a slow client are decoded in pieces of this size."""
 
@@ -131,11 +132,11 @@ class UpstreamAnswer:
         return b"".join(pieces)
 
     async def read_error(self) -> bytes:
-        """As much of an error's body as is worth reading; what cannot be read is left out."""
+        """As much of an error's body as is worth reading and waiting for; the rest is left out."""
         pieces: list[bytes] = []
         size = 0
-        with contextlib.suppress(UpstreamError):
-            async with contextlib.aclosing(self.chunks()) as chunks:
+        with contextlib.suppress(UpstreamError, TimeoutError):
+            async with asyncio.timeout(ERROR_BODY_S), contextlib.aclosing(self.chunks()) as chunks:
                 async for piece in chunks:
                     pieces.append(piece)
                     size += len(piece)

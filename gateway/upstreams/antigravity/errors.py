@@ -17,12 +17,17 @@ from gateway.kernel.errors import ErrorKind
 from gateway.kernel.json import Json, JsonError, JsonObject, loads
 from gateway.telemetry.redact import redact_text
 from gateway.turn.events import ErrorInfo
-from gateway.upstreams.faults import Fault, Rest
+from gateway.upstreams.faults import (
+    AUTH_REST_S,
+    FAILURE_REST_S,
+    LEAST_REST_S,
+    LIMIT_REST_S,
+    MODEL_REST_S,
+    Fault,
+    Rest,
+    gatekeeper,
+)
 
-AUTH_REST_S: Final = 30 * 60.0
-LIMIT_REST_S: Final = 10.0
-FAILURE_REST_S: Final = 20.0
-MODEL_REST_S: Final = 12 * 3600.0
 USED_UP_REST_S: Final = 30 * 60.0
 """Of a quota that does not say when it is filled again."""
 USED_UP_S: Final = 300.0
@@ -139,7 +144,7 @@ def _duration(text: str) -> float | None:
 def classify(said: Said, *, retry_after_s: float | None = None) -> Fault:
     """`retry_after_s` is the header's; what the body says is more exact."""
     wait_s = retry_after_s if said.delay_s is None else said.delay_s
-    for rule in (_signature, _context, _refused, _limit, _no_capacity, _model, _request):
+    for rule in (_gatekeeper, _signature, _context, _refused, _limit, _no_capacity, _model, _request):
         if (fault := rule(said, wait_s)) is not None:
             return fault
     return _failure(said, wait_s)
@@ -168,6 +173,10 @@ def _info(kind: ErrorKind, said: Said, code: str | None = None, wait_s: float | 
         retryable=retryable,
         retry_after_s=wait_s,
     )
+
+
+def _gatekeeper(said: Said, wait_s: float | None) -> Fault | None:
+    return gatekeeper(said.status, said.text)
 
 
 def _signature(said: Said, wait_s: float | None) -> Fault | None:
@@ -220,7 +229,8 @@ def _limit(said: Said, wait_s: float | None) -> Fault | None:
         info = _info(ErrorKind.RATE_LIMITED, said, "usage_limit_reached", wait_s)
         return Fault(name="usage_limit", info=info, again="next", rest=rest)
     soft = wait_s is None or wait_s < INSTANT_S
-    rest = Rest(wait_s or LIMIT_REST_S, "rate_limited", model_only=True, soft=soft)
+    rest_s = LIMIT_REST_S if wait_s is None else wait_s or LEAST_REST_S
+    rest = Rest(rest_s, "rate_limited", model_only=True, soft=soft)
     info = _info(ErrorKind.RATE_LIMITED, said, None, wait_s)
     return Fault(name="rate_limited", info=info, again="next", rest=rest)
 

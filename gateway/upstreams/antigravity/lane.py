@@ -6,8 +6,8 @@ complete answer it remembers the chain; a chain that the upstream refuses is giv
 """
 
 import re
-from collections.abc import Mapping
-from typing import Final, Literal
+from collections.abc import Coroutine, Mapping
+from typing import Any, Final, Literal
 from urllib.parse import quote
 
 import msgspec
@@ -210,12 +210,10 @@ class AntigravityLane:
         if self._replay is not None:
             self._replay.observe_text(text)
 
-    async def conclude(self, fault: Fault | None) -> None:
+    def conclude(self, fault: Fault | None) -> Coroutine[Any, Any, object] | None:
         """Only an answer that ended well leaves something, and only a refused signature ends a chain."""
         if self._replay is None:
-            return
+            return None
         if fault is not None:
-            if fault.signature:
-                await self._replay.give_up()
-        elif self._decoder.completed:
-            await self._replay.commit()
+            return self._replay.give_up() if fault.signature else None
+        return self._replay.commit() if self._decoder.completed else None

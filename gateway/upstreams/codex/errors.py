@@ -12,12 +12,17 @@ from gateway.kernel.errors import ErrorKind
 from gateway.kernel.json import Json, JsonError, JsonObject, loads
 from gateway.telemetry.redact import redact_text
 from gateway.turn.events import ErrorInfo
-from gateway.upstreams.faults import Fault, Rest
+from gateway.upstreams.faults import (
+    AUTH_REST_S,
+    FAILURE_REST_S,
+    LEAST_REST_S,
+    LIMIT_REST_S,
+    MODEL_REST_S,
+    Fault,
+    Rest,
+    gatekeeper,
+)
 
-AUTH_REST_S: Final = 30 * 60.0
-LIMIT_REST_S: Final = 10.0
-FAILURE_REST_S: Final = 20.0
-MODEL_REST_S: Final = 12 * 3600.0
 MAX_MESSAGE: Final = 2000
 ITEM_MISSING: Final = "item_missing"
 """The fault of a request that names an item which was stored elsewhere, or not at all."""
@@ -38,7 +43,11 @@ _REQUEST_CODES = frozenset(
         "invalid_request_error",
         "invalid_request",
         "bad_request_error",
+        "bad_request",
     }
+)
+_REFUSED_CODES = frozenset(
+    {"invalid_api_key", "insufficient_quota", "billing_not_active", "unauthorized", "forbidden"}
 )
 
 
@@ -100,7 +109,7 @@ def _text(value: Mapping[str, Json], name: str) -> str:
 
 def classify(said: Said, *, now_s: float, retry_after_s: float | None = None) -> Fault:
     """`retry_after_s` is the header's; `now_s` is Unix time, for limits that name their end."""
-    for rule in (_context, _signature, _previous, _model, _auth, _limit, _missing, _request):
+    for rule in (_gatekeeper, _context, _signature, _previous, _model, _auth, _limit, _missing, _request):
         if (fault := rule(said, retry_after_s, now_s)) is not None:
             return fault
     return _failure(said, retry_after_s)
@@ -116,6 +125,10 @@ def _info(kind: ErrorKind, said: Said, code: str | None = None, **more: float | 
         retryable=retryable,
         retry_after_s=more.get("retry_after_s"),
     )
+
+
+def _gatekeeper(said: Said, retry_after_s: float | None, now_s: float) -> Fault | None:
+    return gatekeeper(said.status, said.text)
 
 
 def _context(said: Said, retry_after_s: float | None, now_s: float) -> Fault | None:
@@ -164,7 +177,7 @@ def _auth(said: Said, retry_after_s: float | None, now_s: float) -> Fault | None
     refused = (
         said.status in (401, 402, 403)
         or said.type in ("authentication_error", "permission_error")
-        or said.code in ("invalid_api_key", "insufficient_quota", "billing_not_active")
+        or said.code in _REFUSED_CODES
         or "invalid or expired token" in said.text
         or "refresh_token_reused" in said.text
     )
@@ -191,7 +204,8 @@ def _limit(said: Said, retry_after_s: float | None, now_s: float) -> Fault | Non
     wait_s = retry_after_s if wait_s is None else wait_s
     code = "usage_limit_reached" if used_up else None
     info = _info(ErrorKind.RATE_LIMITED, said, code, retry_after_s=wait_s)
-    rest = Rest(wait_s or LIMIT_REST_S, "usage_limit" if used_up else "rate_limited", model_only=full)
+    rest_s = LIMIT_REST_S if wait_s is None else wait_s or LEAST_REST_S
+    rest = Rest(rest_s, "usage_limit" if used_up else "rate_limited", model_only=full)
     return Fault(name="rate_limited", info=info, again="next", rest=rest)
 
 

@@ -6,7 +6,8 @@ forgotten. Clients of Responses carry their own reasoning and take no part.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from typing import Any
 
 import msgspec
 
@@ -192,17 +193,15 @@ class CodexLane:
 
     # -- replay -------------------------------------------------------------------------------------------
 
-    async def conclude(self, fault: Fault | None) -> None:
+    def conclude(self, fault: Fault | None) -> Coroutine[Any, Any, object] | None:
         """Raises StoreError where replay is strict and rejected reasoning cannot be forgotten."""
         remembered, replay = self._remembered, self._parts.replay
         if remembered is None or replay is None:
-            return
+            return None
         if fault is not None:
-            if fault.signature:
-                await replay.purge(remembered.scope, seen=remembered.seen)
-            return
+            return replay.purge(remembered.scope, seen=remembered.seen) if fault.signature else None
         if not self._decoder.completed:
-            return
+            return None
         output = [loads(item) for item in self._decoder.output]
-        if (answered := answered_turn(remembered.fingerprint, output)) is not None:
-            await replay.append(remembered.scope, answered, seen=remembered.seen)
+        answered = answered_turn(remembered.fingerprint, output)
+        return None if answered is None else replay.append(remembered.scope, answered, seen=remembered.seen)

@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 import pytest
@@ -19,6 +20,8 @@ from gateway.turn.fold import TurnResult, fold
 from gateway.turn.frame import Frame
 from gateway.turn.ports import AttemptFailed, Call
 from gateway.turn.request import RawRequest, Turn
+from gateway.upstreams import attempt as attempts
+from gateway.upstreams import http
 from gateway.upstreams.attempt import Attempt, retry_after_s
 from gateway.upstreams.codex.decode import CodexDecoder
 from gateway.upstreams.codex.errors import classify, read_error
@@ -59,6 +62,9 @@ class Lane:
         self._total_s = total_s
         self._refuse = refuse
         self.concluded: list[Fault | None] = []
+        self.asked_to_keep = asyncio.Event()
+        self.keeping = asyncio.Event()
+        self.keeping.set()
 
     @property
     def ended(self) -> bool:
@@ -92,8 +98,13 @@ class Lane:
     def eof(self) -> Frame | None:
         return self._decoder.eof()
 
-    async def conclude(self, fault: Fault | None) -> None:
-        self.concluded.append(fault)
+    def conclude(self, fault: Fault | None) -> Coroutine[Any, Any, object]:
+        async def note() -> None:
+            self.asked_to_keep.set()
+            await self.keeping.wait()
+            self.concluded.append(fault)
+
+        return note()
 
 
 class Upstream:
@@ -132,11 +143,15 @@ class Bench:
         self.http = http
         self.port = port
         self.lane = Lane(port)
+        self.keeps = True
+        """What is to be remembered is written at once; else never."""
 
     async def run(
         self, *, hold: bool = False, elsewhere: bool = False, finished: bool = False, **lane: Any
     ) -> tuple[TurnResult, list[list[Frame]]]:
         self.lane = Lane(self.port, **lane)
+        if not self.keeps:
+            self.lane.keeping.clear()
         turn = Turn(
             id=TurnId("t"), tenant="-", created_at_ms=0, model="m", items=(), raw=RawRequest("responses", {})
         )
@@ -250,6 +265,41 @@ async def test_silence_before_content_is_not_asked_again() -> None:
         assert bench.rests_s() > 0
         failed = await bench.fails(total_s=0.05)
         assert "time limit" in failed.error.message
+
+
+async def test_remembering_ends_although_the_client_leaves() -> None:
+    async with against(Upstream(CREATED + ADDED + DELTA + DONE + COMPLETED)) as bench:
+        bench.keeps = False
+        running = asyncio.create_task(bench.run())
+        await asyncio.sleep(0)
+        await bench.lane.asked_to_keep.wait()
+        running.cancel()
+        await asyncio.sleep(0)
+        bench.lane.keeping.set()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert bench.lane.concluded == [None]
+
+
+async def test_remembering_that_takes_too_long_is_told(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempts, "KEEP_S", 0.01)
+    caplog.set_level(logging.WARNING)
+    async with against(Upstream(CREATED + ADDED + DELTA + DONE + COMPLETED)) as bench:
+        bench.keeps = False
+        result, _ = await bench.run()
+        assert result.text == "Hi"
+        assert bench.lane.concluded == []
+    assert [record.message for record in caplog.records] == ["replay.late"]
+
+
+async def test_an_error_whose_body_hangs_is_soon_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "ERROR_BODY_S", 0.05)
+    upstream = Upstream(b'{"error"', status=503, kind="application/json", hang=True)
+    async with against(upstream) as bench:
+        failed = await bench.fails(total_s=30)
+        assert (failed.again, failed.error.kind) == ("next", ErrorKind.UPSTREAM_UNAVAILABLE)
 
 
 async def test_rejected_reasoning_is_left_out_once() -> None:

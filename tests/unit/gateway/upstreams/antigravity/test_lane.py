@@ -153,5 +153,5 @@ def test_an_answer_is_as_good_as_over_with_its_finish_reason() -> None:
     assert one.ended
 
 
-async def test_nothing_to_remember_is_nothing_to_conclude() -> None:
-    await lane().conclude(None)
+def test_nothing_to_remember_is_nothing_to_conclude() -> None:
+    assert lane().conclude(None) is None

@@ -4,8 +4,9 @@ import pytest
 
 from gateway.kernel.errors import ErrorKind, InvalidRequest, RateLimited, UpstreamUnavailable
 from gateway.kernel.json import dumps
-from gateway.upstreams.codex.errors import AUTH_REST_S, FAILURE_REST_S, MODEL_REST_S, classify, read_error
-from gateway.upstreams.faults import Fault, Rest, error_of
+from gateway.upstreams.antigravity import errors as antigravity_errors
+from gateway.upstreams.codex.errors import classify, read_error
+from gateway.upstreams.faults import AUTH_REST_S, FAILURE_REST_S, MODEL_REST_S, Fault, Rest, error_of
 
 NOW = 1_790_000_000.0
 
@@ -154,6 +155,34 @@ def test_the_operators_credential_is_not_the_clients() -> None:
     assert "secret" not in fault.info.message
     assert (fault.again, fault.rest) == ("next", Rest(AUTH_REST_S, "credential_refused"))
     assert isinstance(error_of(fault.info), UpstreamUnavailable)
+
+
+@pytest.mark.parametrize("code", ["unauthorized", "forbidden"])
+def test_refusals_inside_a_stream_are_told_by_their_code(code: str) -> None:
+    assert judged(None, {"code": code, "message": "no"}).name == "auth_unavailable"
+    assert judged(None, {"code": "bad_request", "message": "no"}).name == "invalid_request"
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (403, b"<!DOCTYPE html><title>Just a moment...</title>"),
+        (403, b"\n<html><body>Attention Required</body></html>"),
+        (407, b"Proxy Authentication Required"),
+    ],
+)
+def test_what_stands_before_the_upstream_says_nothing_of_the_credential(status: int, body: bytes) -> None:
+    fault = judged(status, body)
+    assert (fault.name, fault.again) == ("gatekeeper", "next")
+    assert fault.rest == Rest(FAILURE_REST_S, "gatekeeper", soft=True)
+    assert antigravity_errors.classify(antigravity_errors.read_error(body, status)) == fault
+    assert "html" not in fault.info.message
+
+
+def test_a_limit_that_is_over_at_once_rests_a_moment() -> None:
+    said = read_error({"error": {"code": "rate_limit_exceeded", "message": "slow"}}, 429)
+    assert classify(said, now_s=NOW, retry_after_s=0).rest == Rest(1, "rate_limited")
+    assert classify(said, now_s=NOW).rest == Rest(10, "rate_limited")
 
 
 def test_a_model_that_is_not_offered_rests_alone() -> None:
