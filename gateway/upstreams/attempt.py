@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 from gateway.kernel.aio import shielded
 from gateway.kernel.clock import Clock
-from gateway.kernel.errors import GatewayError, UpstreamError, UpstreamTimeout
+from gateway.kernel.errors import ErrorKind, GatewayError, UpstreamError, UpstreamTimeout
 from gateway.turn.events import TurnFailed, error_info
 from gateway.turn.frame import Burst, Frame
 from gateway.turn.ports import AttemptFailed, Call
@@ -127,7 +127,7 @@ class Attempt:
             yield [Frame((TurnFailed(error_info(error)),))]
         except UpstreamError as error:
             # Nobody answered, or the answer broke off: the connection is gone, and with it the work.
-            if not self._elsewhere or self._content:
+            if not (self._elsewhere or self._content):
                 await self._rest(Rest(FAILURE_REST_S, "unreachable", soft=True))
             await self._conclude(None)
             if not self._content:
@@ -201,12 +201,10 @@ class Attempt:
         if not isinstance(end, TurnFailed):
             await self._conclude(None)
             return
-        fault = self._lane.fault or Fault(
-            name=str(end.error.kind),
-            info=end.error,
-            again="next",
-            rest=Rest(FAILURE_REST_S, "failing", soft=True),
-        )
+        # A connection that ended inside an answer says little of whoever it was to.
+        cut = self._content and end.error.kind == ErrorKind.UPSTREAM_EOF
+        rest = None if cut else Rest(FAILURE_REST_S, "failing", soft=True)
+        fault = self._lane.fault or Fault(name=str(end.error.kind), info=end.error, again="next", rest=rest)
         failed = await self._failed(fault)
         if not self._content:
             raise failed

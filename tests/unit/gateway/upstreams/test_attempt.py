@@ -248,6 +248,7 @@ async def test_a_failure_behind_content_is_a_terminal_event(end: bytes, kind: Er
         assert result.text == "Hi"
         assert result.error is not None
         assert result.error.kind == kind
+        assert (bench.rests_s() == 0) is (kind == ErrorKind.UPSTREAM_EOF)
 
 
 async def test_silence_behind_content_ends_the_turn() -> None:
