@@ -13,7 +13,7 @@ from gateway.replay.turns import Marker, ReplayTurn, marker_of, turns_of
 from gateway.replay.values import decode_items, encode_items
 from gateway.store.kv import KVClient
 from tests.contract.stores import OpenKV
-from tests.support.replay import R, signature
+from tests.support.replay import SIG_A, R, signature
 
 SCOPE = ReplayScope("codex", "gpt-5.4", "claude:s:agent:main")
 
@@ -38,12 +38,21 @@ def names(items: Sequence[bytes]) -> list[str]:
 
 # -- values
 
+RP_20 = (
+    b'["'
+    b"eyJ0eXBlIjoicmVhc29uaW5nIiwic3VtbWFyeSI6W10sImNvbnRlbnQiOm51bGwsImVuY3J5cHRlZF9jb250ZW50IjoiZ0FB"
+    b"QUFBQnFBQUFBQUFFQ0F3UUZCZ2NJQ1FvTERBME9EOFBEdzhQRHc4UER3OFBEdzhQRHc4TmFXbHBhV2xwYVdscGFXbHBhV2xw"
+    b"YVdscGFXbHBhV2xwYVdscGFXbHBhV2c9PSJ9"
+    b'"]'
+)
+"""The literal value of the vector."""
+
 
 async def test_rp_20_the_value_in_the_store(kv: KVClient, replay: CodexReplay) -> None:
     """Given one reasoning item, expect a JSON array of its standard base64, with an hour to live."""
-    item = encoded(R(signature(1)))
+    item = encoded(R(SIG_A))
     assert await replay.store(SCOPE, [item])
-    assert await kv.kv_get(SCOPE.key) == encode_items([item])
+    assert await kv.kv_get(SCOPE.key) == encode_items([item]) == RP_20
     ttl = await kv.kv_ttl(SCOPE.key)
     assert TTL_S - 5 < ttl.ttl_s <= TTL_S
     assert await replay.get_items(SCOPE) == (item,)
