@@ -489,7 +489,7 @@ async def test_a_wait_is_passed_on(gateway: Opener) -> None:
         assert caught.value.response.headers["retry-after"] == "2"
         with pytest.raises(openai.APIStatusError) as caught_again:
             await client.chat.completions.create(model=gate.model, messages=user("x"))
-        assert caught_again.value.status_code == 503, "its only credential rests"
+        assert caught_again.value.status_code == 429, "its only credential rests"
         assert "retry-after" in caught_again.value.response.headers
         assert len(gate.server.requests) == 1
 
