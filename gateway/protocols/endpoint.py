@@ -6,7 +6,7 @@ need more (loading a stored response, a WebSocket) use the same steps in their o
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -17,10 +17,11 @@ from gateway.access.tiers import BEARER, CREDENTIALS, Tiers, presented_keys
 from gateway.kernel.clock import Clock
 from gateway.kernel.errors import GatewayError, InvalidRequest, ModelNotFound
 from gateway.kernel.ids import new_turn_id
-from gateway.protocols.answers import ClientProtocol
+from gateway.kernel.json import dumps
+from gateway.protocols.answers import Answer, ClientProtocol
 from gateway.protocols.bodies import TurnContext
 from gateway.protocols.delivery import deliver
-from gateway.protocols.http import ClientGone, EdgeLimits, Engine, Exchange, Refused
+from gateway.protocols.http import ClientGone, EdgeLimits, Engine, Exchange, Refused, losses_header
 from gateway.turn.events import error_info
 from gateway.turn.model_name import split_name
 from gateway.turn.request import Turn
@@ -95,6 +96,27 @@ class TurnEndpoint:
             query=dict(parse_qsl(exchange.scope["query_string"].decode("latin-1"))),
             headers=_headers(exchange.scope),
         )
+
+
+class CountEndpoint(TurnEndpoint):
+    """What a conversation would cost to read, by estimate, in the words of the protocol.
+
+    Reads the body as a turn's and runs nothing: no slot, no instance, no upstream.
+    """
+
+    def __init__(
+        self,
+        edge: Edge,
+        protocol: ClientProtocol,
+        parse: TurnParser,
+        keys: KeyReader,
+        count: Callable[[Turn], Mapping[str, object]],
+    ) -> None:
+        super().__init__(edge, protocol, parse, keys)
+        self._count = count
+
+    async def serve(self, exchange: Exchange, turn: Turn) -> None:
+        await exchange.answer(Answer(200, dumps(self._count(turn))), losses_header(turn.losses))
 
 
 def _headers(scope: Scope) -> dict[str, str]:

@@ -16,9 +16,9 @@ from gateway.access.tiers import GOOGLE_KEY, presented_keys
 from gateway.kernel.errors import ErrorKind
 from gateway.kernel.json import dumps
 from gateway.protocols.answers import Answer
-from gateway.protocols.endpoint import Edge, Methods, TurnEndpoint
+from gateway.protocols.endpoint import CountEndpoint, Edge, Methods, TurnEndpoint
 from gateway.protocols.gemini.answer import build_response
-from gateway.protocols.gemini.count_tokens import CountTokens
+from gateway.protocols.gemini.count_tokens import count
 from gateway.protocols.gemini.encode import GeminiEncoder
 from gateway.protocols.gemini.errors import error_answer
 from gateway.protocols.gemini.framing import ArrayFraming, EventFraming, Framing, SdkFraming
@@ -131,7 +131,7 @@ class ModelMethods:
     def __init__(self, edge: Edge) -> None:
         self._whole: Mapping[str, ASGIApp] = {
             "generateContent": TurnEndpoint(edge, GEMINI, parse_generate, google_key),
-            "countTokens": CountTokens(edge, GEMINI, parse_count, google_key),
+            "countTokens": CountEndpoint(edge, GEMINI, parse_count, google_key, count),
         }
         self._array = TurnEndpoint(edge, GEMINI_ARRAY, parse_generate, google_key)
         self._events = TurnEndpoint(edge, GEMINI, parse_generate, google_key)

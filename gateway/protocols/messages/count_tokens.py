@@ -1,21 +1,8 @@
-"""POST /v1/messages/count_tokens: what a conversation would cost to read, by estimate.
+"""The answer of POST /v1/messages/count_tokens. Its estimate is the one that answers without usage carry."""
 
-Reads the body as a turn's, runs nothing: no slot, no instance, no upstream. The estimate is the one that
-answers without reported usage carry.
-"""
-
-from gateway.kernel.json import dumps
-from gateway.protocols.answers import Answer
-from gateway.protocols.endpoint import TurnEndpoint
-from gateway.protocols.http import Exchange, losses_header
 from gateway.turn.estimate import input_tokens
 from gateway.turn.request import Turn
 from gateway.wire.messages import TokenCount
-
-
-class CountTokens(TurnEndpoint):
-    async def serve(self, exchange: Exchange, turn: Turn) -> None:
-        await exchange.answer(Answer(200, dumps(count(turn))), losses_header(turn.losses))
 
 
 def count(turn: Turn) -> TokenCount:

@@ -8,9 +8,9 @@ from starlette.types import Scope
 from gateway.access.tiers import KEY_OR_BEARER, presented_keys
 from gateway.kernel.json import dumps
 from gateway.protocols.answers import Answer
-from gateway.protocols.endpoint import Edge, Methods, TurnEndpoint
+from gateway.protocols.endpoint import CountEndpoint, Edge, Methods, TurnEndpoint
 from gateway.protocols.messages.blocks import build_message
-from gateway.protocols.messages.count_tokens import CountTokens
+from gateway.protocols.messages.count_tokens import count
 from gateway.protocols.messages.encode import MessagesEncoder
 from gateway.protocols.messages.errors import error_answer
 from gateway.protocols.messages.parse import parse_count, parse_messages
@@ -45,8 +45,8 @@ def either_key(scope: Scope) -> Sequence[bytes]:
 def messages_routes(edge: Edge) -> Sequence[Route]:
     """With and without `/v1`: clients differ in what they take for the base address."""
     ask = Methods(MESSAGES, POST=TurnEndpoint(edge, MESSAGES, parse_messages, either_key))
-    count = Methods(MESSAGES, POST=CountTokens(edge, MESSAGES, parse_count, either_key))
+    tokens = Methods(MESSAGES, POST=CountEndpoint(edge, MESSAGES, parse_count, either_key, count))
     return [
         *(Route(path, ask) for path in ("/v1/messages", "/messages")),
-        *(Route(f"{path}/count_tokens", count) for path in ("/v1/messages", "/messages")),
+        *(Route(f"{path}/count_tokens", tokens) for path in ("/v1/messages", "/messages")),
     ]
