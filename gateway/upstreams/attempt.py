@@ -120,10 +120,10 @@ class Attempt:
             if error.phase != "total" and not (self._elsewhere and error.phase == "connect"):
                 await self._rest(Rest(FAILURE_REST_S, "silent", soft=True))
             await self._conclude(None)
-            # Whoever is only slow may still be at work: the same model call is not made again, but for those
-            # that nobody took.
+            # The connection is closed, which ends the work of whoever was only slow. The next one is asked,
+            # as there is time, but not all of them again.
             if not self._content:
-                raise AttemptFailed(error, again="next" if error.phase == "connect" else "no") from None
+                raise AttemptFailed(error, again="no" if error.phase == "total" else "next") from None
             yield [Frame((TurnFailed(error_info(error)),))]
         except UpstreamError as error:
             # Nobody answered, or the answer broke off: the connection is gone, and with it the work.

@@ -15,7 +15,13 @@ from typing import Final
 import aiohttp
 import msgspec
 
-from gateway.kernel.errors import UpstreamError, UpstreamProtocol, UpstreamTimeout, UpstreamUnavailable
+from gateway.kernel.errors import (
+    UpstreamEof,
+    UpstreamError,
+    UpstreamProtocol,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
 
 USER_AGENT: Final = f"lingma-gateway/{version('lingma-gateway')}"
 MAX_ERROR_BYTES: Final = 64 * 1024
@@ -85,7 +91,8 @@ class UpstreamAnswer:
         except _TooLate:
             raise self._too_late() from None
         except (aiohttp.ClientError, OSError) as error:
-            raise _broken(self._request, error) from None
+            upstream, what = self._request.upstream, type(error).__name__
+            raise UpstreamEof(f"Upstream {upstream} broke its answer off ({what})") from None
         finally:
             self._unwatch()
 

@@ -57,7 +57,7 @@ def with_responses_in_place(payload: JsonObject, *, role: str = RESPONSE_ROLE) -
 
 def _placed(content: Json, names: dict[str, str], calls: list[JsonObject], role: str | None) -> Json:
     parts = parts_of(content)
-    named = in_call_order([_named(part, names) for part in parts], calls)
+    named = in_call_order(_identified([_named(part, names) for part in parts], calls), calls)
     if any(new is not old for new, old in zip(named, parts, strict=True)):
         content = with_parts(content, named)
     if role is not None and isinstance(content, dict) and role_of(content) != role:
@@ -71,6 +71,34 @@ def _named(part: Json, names: dict[str, str]) -> Json:
         return part
     name = names.get(id_of(response))
     return part if name is None else {**part, "functionResponse": {**response, "name": name}}
+
+
+def _identified(parts: list[Json], calls: list[JsonObject]) -> list[Json]:
+    """Responses without an id, as Google's SDK for Python sends them, with that of the first call of their
+    name which none of the others answers.
+    """
+    responses = [response for part in parts if (response := response_of(part)) is not None]
+    answered = {id_of(response) for response in responses}
+    if "" not in answered:
+        return parts
+    left = [call for call in calls if id_of(call) and id_of(call) not in answered]
+    if not left:
+        return parts
+    done: list[Json] = []
+    for part in parts:
+        response = response_of(part)
+        if response is None or id_of(response) or not isinstance(part, dict):
+            done.append(part)
+            continue
+        name = name_of(response)
+        call = next((call for call in left if name in (name_of(call), *UNNAMED)), None)
+        if call is None:
+            done.append(part)
+            continue
+        left.remove(call)
+        told: JsonObject = {**response, "id": id_of(call), "name": name_of(call)}
+        done.append({**part, "functionResponse": told})
+    return done
 
 
 def in_call_order(parts: list[Json], calls: list[JsonObject]) -> list[Json]:

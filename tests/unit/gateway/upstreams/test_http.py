@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import msgspec
 import pytest
 
-from gateway.kernel.errors import UpstreamProtocol, UpstreamTimeout, UpstreamUnavailable
+from gateway.kernel.errors import UpstreamEof, UpstreamProtocol, UpstreamTimeout, UpstreamUnavailable
 from gateway.upstreams.http import USER_AGENT, HttpLimits, UpstreamHttp, UpstreamRequest
 from tests.support.ports import free_port
 
@@ -175,7 +175,7 @@ async def test_everything_together_has_a_limit(says: tuple[bytes, ...]) -> None:
 async def test_a_body_that_breaks_off_is_told() -> None:
     server = Server(HEAD, chunk(b"data: a\n\n"), then="close")
     async with serving(server) as http:
-        with pytest.raises(UpstreamUnavailable, match="could not be reached"):
+        with pytest.raises(UpstreamEof, match="broke its answer off"):
             async with http.post(request(server.port)) as answer:
                 await answer.read(100)
 

@@ -45,6 +45,23 @@ def test_a_name_is_not_made_of_a_call_that_has_none_or_comes_later() -> None:
     assert placed(user(fr("a", name="")), CALLS)[0] == model(fr("a", name=""))
 
 
+def test_responses_without_ids_get_those_of_their_calls() -> None:
+    """Google's SDK for Python sends none when it calls functions by itself."""
+    both = model(fr("a", name="f"), fr("b", name="g"))
+    assert placed(CALLS, user(fr("", name="f"), fr("", name="g")))[1] == both
+    assert placed(CALLS, user(fr("", name="g"), fr("", name="f")))[1] == both
+    assert placed(CALLS, user(fr("", name="g"), fr("a", name="f")))[1] == both
+    assert placed(CALLS, user(fr("", name="unknown"), fr("", name="g")))[1] == both
+    twice = model(fc("a", name="f"), fc("b", name="f"))
+    assert placed(twice, user(fr("", name="f"), fr("", name="f")))[1] == model(
+        fr("a", name="f"), fr("b", name="f")
+    )
+    other = user(fr("", name="f"), fr("", name="h"))
+    assert placed(CALLS, other)[1] == model(fr("a", name="f"), fr("", name="h"))
+    bare = model(fc("", name="f"))
+    assert placed(bare, user(fr("", name="f")))[1] == model(fr("", name="f"))
+
+
 def test_another_name_is_not_touched() -> None:
     assert placed(CALLS, user(fr("a", name="h")))[1] == model(fr("a", name="h"))
 
