@@ -92,6 +92,7 @@ def work(
 def check_config() -> None:
     """Read the settings of the environment, of replicas and workers, say what is wrong, and stop."""
     from gateway.access.keys import read_key_file
+    from gateway.upstreams.check import problems, summaries
     from workers.settings import load as load_worker
 
     settings = _settings(os.environ)
@@ -103,6 +104,11 @@ def check_config() -> None:
         f"settings are fine: port {settings.server.port}, store {store}, API keys {keys}, "
         f"default model {settings.models.default_model}"
     )
+    upstreams = settings.upstreams.config()
+    for line in summaries(upstreams):
+        typer.echo(line)
+    if wrong := list(problems(upstreams, os.environ)):
+        _fail("; ".join(wrong), USAGE_ERROR)
 
 
 @keys_app.command("hash")

@@ -1,6 +1,7 @@
 """The part of the composition root about HTTP upstreams: from what is configured to what is routed."""
 
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 from gateway.engine.routing import Target
@@ -17,12 +18,15 @@ from gateway.store.kv_modes import Availability, BestEffortKV, RequiredKV
 from gateway.turn.ports import Executor
 from gateway.turn.request import Turn
 from gateway.upstreams.antigravity.executor import AntigravityExecutor
+from gateway.upstreams.check import problems, summaries
 from gateway.upstreams.codex.executor import CodexExecutor
 from gateway.upstreams.config import RouteConfig, UpstreamConfig, UpstreamsConfig
 from gateway.upstreams.cooldowns import Cooldowns
 from gateway.upstreams.credentials import Credential
 from gateway.upstreams.http import UpstreamHttp
 from gateway.upstreams.pool import HttpUpstream, accounts_of, credentials_of
+
+log = logging.getLogger(__name__)
 
 
 @contextlib.asynccontextmanager
@@ -37,6 +41,10 @@ async def open_upstreams(
     if not config.upstreams:
         yield ()
         return
+    for line in summaries(config):
+        log.info("upstream.configured", extra={"summary": line})
+    for problem in problems(config, environ):
+        log.warning("upstream.misconfigured", extra={"problem": problem})
     modes = Availability(MemoryKV(clock), None if stores.redis is None else stores.kv)
     required = RequiredKV(modes)
     credentials = {one.name: credentials_of(one, environ) for one in config.upstreams}

@@ -68,10 +68,12 @@ class UpstreamSettings(Section):
 def _upstream(
     kind: Literal["codex", "antigravity"], base_url: str | None, keys: Secrets, models: Names
 ) -> UpstreamConfig | None:
-    if base_url is None:
-        return None
-    if not keys or not models:
-        raise ValueError(f"{kind.upper()}_BASE_URL needs {kind.upper()}_API_KEYS and {kind.upper()}_MODELS")
+    given = (("BASE_URL", base_url), ("API_KEYS", keys), ("MODELS", models))
+    lacking = [f"{kind.upper()}_{name}" for name, value in given if not value]
+    if lacking:
+        if len(lacking) == len(given):
+            return None
+        raise ValueError(f"an upstream {kind} needs {' and '.join(lacking)} as well")
     credentials = [{"id": f"key-{n}", "api_key": key} for n, key in enumerate(keys, start=1)]
     return UpstreamConfig.model_validate(
         {"name": kind, "kind": kind, "base_url": base_url, "credentials": credentials, "models": list(models)}

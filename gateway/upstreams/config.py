@@ -18,9 +18,10 @@ Read by gateway/settings.py, made into objects by the composition root. Unknown 
 limit would otherwise be none. No error shows a value, for it may be a secret.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import (
@@ -42,9 +43,27 @@ Seconds: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 def _http_address(value: str) -> str:
+    """Raises ValueError, which never shows the address: it may hold a password."""
     if not value.startswith(("http://", "https://")):
         raise ValueError("an address begins with http:// or https://")
+    try:
+        parts = urlsplit(value)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or any(character.isspace() for character in value):
+        raise ValueError("this is no address with a host and, where there is one, a port")
+    if parts.query or parts.fragment:
+        raise ValueError("an address has no query and no fragment")
     return value.rstrip("/")
+
+
+def _base_address(value: str) -> str:
+    if urlsplit(value).username is not None:
+        raise ValueError("an address holds no user and no password; keys belong to credentials")
+    if value.endswith("/responses"):
+        raise ValueError("an address ends before /responses, which is added to it")
+    return value
 
 
 def _as_list(value: Any) -> Any:
@@ -52,6 +71,7 @@ def _as_list(value: Any) -> Any:
 
 
 HttpAddress: TypeAlias = Annotated[str, AfterValidator(_http_address)]
+BaseAddress: TypeAlias = Annotated[HttpAddress, AfterValidator(_base_address)]
 
 
 class _Part(BaseModel):
@@ -106,7 +126,7 @@ class TimeoutConfig(_Part):
 class UpstreamConfig(_Part):
     name: Name
     kind: Literal["codex", "antigravity"]
-    base_urls: Annotated[tuple[HttpAddress, ...], BeforeValidator(_as_list), Field(min_length=1)] = Field(
+    base_urls: Annotated[tuple[BaseAddress, ...], BeforeValidator(_as_list), Field(min_length=1)] = Field(
         alias="base_url"
     )
     """Tried in order where the protocol of the upstream wants that; most have one."""
@@ -130,9 +150,13 @@ class UpstreamConfig(_Part):
             raise ValueError(f"'{LINGMA}' is the name of the built-in upstream")
         ids = [credential.id for credential in self.credentials]
         if len(set(ids)) != len(ids):
-            raise ValueError("two credentials have the same id")
+            raise ValueError(f"two credentials have the id '{_twice(ids)}'")
         if self.envelope == "code_assist" and not all(one.project for one in self.credentials):
             raise ValueError("every credential of Code Assist needs its project")
+        if self.kind == "codex" and (len(self.base_urls) > 1 or self.envelope != "plain"):
+            raise ValueError("several addresses and envelopes are for the kind antigravity")
+        if self.kind == "antigravity" and self.compaction:
+            raise ValueError("compaction is for the kind codex")
         return self
 
     def reasons(self, model: str) -> bool:
@@ -163,15 +187,19 @@ class UpstreamsConfig(_Part):
     def _known(self) -> Self:
         names = [upstream.name for upstream in self.upstreams]
         if len(set(names)) != len(names):
-            raise ValueError("two upstreams have the same name")
+            raise ValueError(f"two upstreams have the name '{_twice(names)}'")
         for route in self.routes:
             for candidate in route.candidates:
                 if candidate.upstream not in {*names, LINGMA}:
                     raise ValueError(f"a route names the upstream '{candidate.upstream}', which is not there")
         public = [model for route in self.routes for model in route.models]
         if len(set(public)) != len(public):
-            raise ValueError("two routes serve the same model name")
+            raise ValueError(f"two routes serve the model name '{_twice(public)}'")
         return self
+
+
+def _twice(names: Sequence[str]) -> str:
+    return next(name for number, name in enumerate(names) if name in names[:number])
 
 
 NOTHING = UpstreamsConfig()

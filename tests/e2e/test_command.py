@@ -126,6 +126,24 @@ def test_a_misspelt_setting_is_warned_about() -> None:
     assert "GATEWAY_QUEUE_TIMEOUT_SEC" in result.stderr
 
 
+def test_check_config_looks_at_upstreams_and_their_keys(tmp_path: Path) -> None:
+    file = tmp_path / "upstreams.yaml"
+    file.write_text(
+        "upstreams: [{name: openai, kind: codex, base_url: 'https://api.example.com/v1', models: [gpt],"
+        " credentials: [{id: team, api_key_env: TEAM_KEY}]}]\n"
+        "routes: [{models: [best], candidates: [{upstream: openai, model: gpt-9}]}]\n"
+    )
+    result = run("check-config", UPSTREAMS_FILE=str(file))
+    assert result.returncode == 2
+    assert "upstream openai (codex): credentials team; models gpt" in result.stdout
+    assert "credential team has no key: the variable TEAM_KEY holds none" in result.stderr
+    assert "upstream openai lists no model 'gpt-9'" in result.stderr
+    file.write_text(file.read_text().replace("gpt-9", "gpt"))
+    result = run("check-config", UPSTREAMS_FILE=str(file), TEAM_KEY="secret-value")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "secret-value" not in result.stdout
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_signal_ends_everything_quickly(tmp_path: Path, number: int) -> None:
     with up(tmp_path) as live:

@@ -49,7 +49,7 @@ async def test_each_kind_of_upstream_gets_its_executor(config: UpstreamsConfig, 
         assert isinstance(openai.executor, CodexExecutor)
         assert isinstance(gem.executor, AntigravityExecutor)
         assert [model.key for model in (*openai.models(), *gem.models())] == ["gpt", "gemini"]
-        assert openai.accounts("gpt", "c") == ["a"]
+        assert openai.accounts("gpt", "c").awake == ["a"]
 
 
 async def test_upstreams_that_trust_the_same_certificates_share_a_client(

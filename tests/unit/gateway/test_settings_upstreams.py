@@ -60,6 +60,7 @@ def test_variables_describe_one_upstream_of_each_kind() -> None:
     ("environ", "problem"),
     [
         ({"CODEX_BASE_URL": "https://x"}, "CODEX_API_KEYS and CODEX_MODELS"),
+        ({"CODEX_API_KEYS": "k"}, "CODEX_BASE_URL and CODEX_MODELS"),
         ({"ANTIGRAVITY_BASE_URL": "https://x", "ANTIGRAVITY_API_KEYS": "k"}, "ANTIGRAVITY_MODELS"),
         ({"UPSTREAMS_FILE": "/nowhere/upstreams.yaml"}, "UPSTREAMS_FILE"),
     ],
@@ -76,7 +77,7 @@ def test_file_and_variables_add_up_and_must_agree(tmp_path: Path) -> None:
     config = loaded(UPSTREAMS_FILE=str(file), **environ).upstreams.config()
     assert [upstream.name for upstream in config.upstreams] == ["openai", "codex"]
     file.write_text(FILE.replace("name: openai", "name: codex"))
-    with pytest.raises(SettingsError, match="two upstreams have the same name") as caught:
+    with pytest.raises(SettingsError, match="two upstreams have the name 'codex'") as caught:
         load({"UPSTREAMS_FILE": str(file), **environ})
     assert "secret-value" not in str(caught.value)
 
