@@ -52,7 +52,7 @@ async def open_upstreams(
         BestEffortKV(required),
         stores.keys,
         clock,
-        accounts_of(config.upstreams),
+        accounts_of(config.upstreams, config.routes),
         key_id=lambda account: credentials[account.upstream][account.credential].key_id(),
     )
     async with contextlib.AsyncExitStack() as stack:

@@ -230,10 +230,15 @@ class Router:
         """The configured route of that name, else the upstreams that offer it, else `upstream/model`."""
         if (targets := self._routes.get(name.lower())) is not None:
             return targets
-        first, slash, model = name.partition("/")
-        if slash and first in self._upstreams:
-            return (Target(upstream=first, model=split_name(model)[0]),)
-        return ()
+        first, slash, wanted = name.partition("/")
+        upstream = self._upstreams.get(first)
+        if not slash or upstream is None:
+            return ()
+        model = split_name(wanted)[0]
+        known = next((one.key for one in upstream.models() if one.key.lower() == model.lower()), None)
+        if known is None and self._fallback == "strict":
+            return ()
+        return (Target(upstream=first, model=known or model),)
 
     def _candidates(self, turn: Turn, targets: Sequence[Target]) -> tuple[Candidate, ...]:
         """Each target's credentials in turn, behind all of them those that only failed lately.

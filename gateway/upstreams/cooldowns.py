@@ -71,7 +71,8 @@ class Cooldowns:
         self._kv = kv
         self._keys = keys
         self._clock = clock
-        self._watched = [_Watched(account, soft) for account in accounts for soft in (False, True)]
+        self._watched = {_Watched(account, soft): None for account in accounts for soft in (False, True)}
+        """In their order."""
         self._cooling: dict[_Watched, _Cooling] = {}
         self._key_id = key_id
 
@@ -92,6 +93,8 @@ class Cooldowns:
         until_ms = self._clock.now_ms() + round(for_s * 1000)
         cooling = _Cooling(until_ms, reason, self._key_id(account._replace(model="")))
         had = self._cooling.get(watched, _AWAKE)
+        if watched not in self._watched:
+            return  # a model that a client made up: clients do not fill the store
         if for_s <= 0 or (cooling.until_ms <= had.until_ms and cooling.key == had.key):
             return
         self._cooling[watched] = cooling

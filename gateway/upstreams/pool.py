@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from gateway.engine.routing import Accounts, KnownModel, Resting
 from gateway.kernel.spread import ranked
 from gateway.turn.ports import Executor
-from gateway.upstreams.config import UpstreamConfig
+from gateway.upstreams.config import RouteConfig, UpstreamConfig
 from gateway.upstreams.cooldowns import Account, Cooldowns, Left
 from gateway.upstreams.credentials import Credential
 from gateway.upstreams.faults import LIMITS
@@ -52,13 +52,18 @@ class HttpUpstream:
         return self._cooldowns.left(self.name, credential, model, soft=soft)
 
 
-def accounts_of(configs: Sequence[UpstreamConfig]) -> list[Account]:
-    """Everything that may ever cool: credentials, and each of their models."""
+def accounts_of(configs: Sequence[UpstreamConfig], routes: Sequence[RouteConfig] = ()) -> list[Account]:
+    """Everything that may ever cool: credentials, and each of their models that is listed or routed to."""
     accounts = []
     for config in configs:
+        models = {model.id: None for model in config.models}
+        for route in routes:
+            for candidate in route.candidates:
+                if candidate.upstream == config.name:
+                    models |= dict.fromkeys([candidate.model] if candidate.model else route.models)
         for credential in config.credentials:
             accounts.append(Account(config.name, credential.id))
-            accounts += [Account(config.name, credential.id, model.id) for model in config.models]
+            accounts += [Account(config.name, credential.id, model) for model in models]
     return accounts
 
 

@@ -242,6 +242,13 @@ def test_a_wish_in_the_name_leads_to_the_same_upstream() -> None:
     assert told(routed("gpt-5(custom)", *pools)) == told(routed("unknown", *pools))
 
 
+def test_strictness_asks_an_upstream_for_nothing_that_it_does_not_list() -> None:
+    pool = Pool("openai", "gpt-5.2")
+    assert told(routed("openai/GPT-5.2", pool, fallback="strict"))[0] == "openai/gpt-5.2/a"
+    with pytest.raises(ModelNotFound):
+        routed("openai/made-up", pool, fallback="strict")
+
+
 def test_lingma_serves_the_rest_and_strictness_refuses_it() -> None:
     pool = Pool("openai", "gpt-5.2")
     assert told(routed("Kimi-K2.6", pool)) == ["lingma/kmodel/"]

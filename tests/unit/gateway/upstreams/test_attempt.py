@@ -25,7 +25,7 @@ from gateway.upstreams import http
 from gateway.upstreams.attempt import Attempt, retry_after_s
 from gateway.upstreams.codex.decode import CodexDecoder
 from gateway.upstreams.codex.errors import classify, read_error
-from gateway.upstreams.cooldowns import Cooldowns
+from gateway.upstreams.cooldowns import Account, Cooldowns
 from gateway.upstreams.faults import Fault
 from gateway.upstreams.http import HttpLimits, UpstreamHttp, UpstreamRequest
 from gateway.wire.sse import SseEvent
@@ -139,7 +139,7 @@ class Bench:
         self.heard = asyncio.Event()
         clock = FakeClock()
         kv = BestEffortKV(RequiredKV(Availability(MemoryKV(clock))))
-        self.cooldowns = Cooldowns(kv, Keys(), clock, [])
+        self.cooldowns = Cooldowns(kv, Keys(), clock, [Account("one", "a"), Account("one", "a", "gpt")])
         self.http = http
         self.port = port
         self.lane = Lane(port)

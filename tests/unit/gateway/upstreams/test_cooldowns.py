@@ -118,6 +118,14 @@ async def test_garbage_in_the_store_is_no_rest() -> None:
     assert left_s(here) == 0
 
 
+async def test_models_that_nobody_configured_do_not_fill_the_store() -> None:
+    fleet = Fleet()
+    here = fleet.replica()
+    await here.cool(Account("openai", "one", "made-up"), 60, "model_unsupported")
+    assert left_s(here, "made-up") == 0
+    assert len(fleet.kv) == 0
+
+
 async def test_nothing_to_watch_asks_nothing() -> None:
     fleet = Fleet()
     nobody = Cooldowns(fleet.best_effort, Keys(), fleet.clock, [])

@@ -7,7 +7,7 @@ from gateway.kernel.clock import FakeClock
 from gateway.store.keys import Keys
 from gateway.store.kv_memory import MemoryKV
 from gateway.store.kv_modes import Availability, BestEffortKV, RequiredKV
-from gateway.upstreams.config import UpstreamConfig
+from gateway.upstreams.config import UpstreamConfig, UpstreamsConfig
 from gateway.upstreams.cooldowns import Account, Cooldowns
 from gateway.upstreams.pool import HttpUpstream, accounts_of, credentials_of
 
@@ -66,6 +66,20 @@ def test_everything_that_may_cool_is_known_beforehand() -> None:
     assert set(accounts_of([CONFIG])) == {
         Account("openai", credential, model) for credential in ("a", "b") for model in ("", "gpt", "mini")
     }
+
+
+def test_models_that_only_routes_name_may_cool_too() -> None:
+    routes = UpstreamsConfig.model_validate(
+        {
+            "upstreams": [CONFIG.model_dump(by_alias=True)],
+            "routes": [
+                {"models": ["best"], "candidates": [{"upstream": "openai", "model": "new"}]},
+                {"models": ["newer"], "candidates": [{"upstream": "openai"}, {"upstream": "lingma"}]},
+            ],
+        }
+    ).routes
+    found = {account.model for account in accounts_of([CONFIG], routes)}
+    assert found == {"", "gpt", "mini", "new", "newer"}
 
 
 def test_credentials_are_found_by_their_id() -> None:
