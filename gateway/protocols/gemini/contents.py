@@ -106,6 +106,8 @@ class Conversation:
         """Of the model, what comes after those parts: one text in the end."""
         self._thoughts: list[str] = []
         """What comes after the items: one reasoning in the end, or with the first signature."""
+        self._signed: str | None = None
+        """The signature of that message."""
         self._after_code = False
         self._calls = Calls()
 
@@ -179,6 +181,8 @@ class Conversation:
             if text or signature:
                 self._reasoning(text, signature)
             return
+        if text and signature is not None and self._signed is not None:
+            self._close()
         if text or signature is None:
             self._add(TextPart(text))
         if signature is not None:
@@ -223,10 +227,16 @@ class Conversation:
             self._parts.append(TextPart(text))
 
     def _sign(self, signature: str) -> None:
-        """For what was said last. A signature with nothing to sign stands alone, as reasoning."""
+        """For what was said last. A signature with nothing to sign stands alone, as reasoning.
+
+        One that a text carries does not end it: clients give streams back as they came, and there it is on
+        the first piece.
+        """
         if self._role != "assistant":
             return
-        self._close(signature)
+        if self._texts or self._parts:
+            self._signed = self._signed or signature
+            return
         if self._thoughts:
             self._end_thoughts(signature)
             return
@@ -246,8 +256,9 @@ class Conversation:
             case _:
                 self.items.append(Reasoning(signature=signature, origin=_origin(signature)))
 
-    def _close(self, signature: str | None = None) -> None:
+    def _close(self) -> None:
         self._end_text()
+        signature, self._signed = self._signed, None
         if not self._parts:
             return
         said = [part for part in self._parts if not isinstance(part, TextPart) or part.text]

@@ -16,6 +16,7 @@ from gateway.turn.items import (
     MediaPart,
     Message,
     OpaqueItem,
+    Origin,
     Part,
     Reasoning,
     RefusalPart,
@@ -111,17 +112,16 @@ def _input(items: Sequence[Item], shape: Shape) -> list[Json]:
     custom = {item.call_id for item in items if isinstance(item, ToolCall) and item.kind == "custom"}
     given: list[Json] = []
     for item in items:
+        sealed = _sealed_with(item, shape)
+        if sealed is not None and sealed not in given:
+            given.append(sealed)
         match item:
             case Message():
                 if content := _content(item):
                     role = "developer" if item.role == "system" else item.role
                     given.append({"type": "message", "role": role, "content": cast(Json, content)})
             case Reasoning():
-                blob = _blob(item.signature)
-                if shape.reasoning and not shape.fresh and is_gpt_signature(blob):
-                    given.append(
-                        {"type": "reasoning", "summary": [], "content": None, "encrypted_content": blob}
-                    )
+                pass
             case ToolCall():
                 given.append(_call(item))
             case ToolResult():
@@ -130,6 +130,21 @@ def _input(items: Sequence[Item], shape: Shape) -> list[Json]:
             case OpaqueItem():
                 pass
     return given
+
+
+def _sealed_with(item: Item, shape: Shape) -> Json:
+    """The reasoning that an item is, or that came before it: clients of Gemini have it on what follows."""
+    match item:
+        case Reasoning():
+            signature = item.signature
+        case Message(origin=Origin() as origin) | ToolCall(origin=Origin() as origin):
+            signature = origin.signature
+        case _:
+            return None
+    blob = _blob(signature)
+    if not shape.reasoning or shape.fresh or not is_gpt_signature(blob):
+        return None
+    return {"type": "reasoning", "summary": [], "content": None, "encrypted_content": blob}
 
 
 def _blob(signature: str | None) -> str:

@@ -156,7 +156,7 @@ def test_a_signature_stays_with_its_part() -> None:
             said(
                 "model",
                 {"text": "A", "thoughtSignature": "czE="},
-                {"text": "B"},
+                {"text": "B", "thoughtSignature": "czM="},
                 {"functionCall": {"name": "f", "id": "c"}, "thought_signature": "czI="},
             )
         ]
@@ -165,8 +165,16 @@ def test_a_signature_stays_with_its_part() -> None:
         item.origin.signature if item.origin else None for item in read if not isinstance(item, OpaqueItem)
     ] == [
         "czE=",
-        None,
+        "czM=",
         "czI=",
+    ]
+
+
+def test_a_stream_given_back_in_pieces_is_one_message() -> None:
+    """Its signature is on the first piece; google-genai keeps every chunk as a content of its own."""
+    pieces = [said("model", {"text": "one", "thoughtSignature": "c2ln"}), said("model", {"text": " two"})]
+    assert items([*pieces, said("model", {"text": ""})]) == [
+        message("assistant", "one two", origin=signed("c2ln"))
     ]
 
 

@@ -8,6 +8,7 @@ from gateway.turn.items import (
     MediaPart,
     Message,
     OpaqueItem,
+    Origin,
     Reasoning,
     RefusalPart,
     TextPart,
@@ -179,6 +180,16 @@ def test_reasoning_goes_back_to_models_that_reason() -> None:
     assert back["encrypted_content"] == blob
     assert given(own, shape=PLAIN) == []
     assert given(own, shape=Shape(model="gpt", stream=False, fresh=True)) == []
+
+
+def test_reasoning_that_a_gemini_client_has_on_what_followed_goes_back() -> None:
+    origin = Origin(executor="client", dialect="gemini", signature=signature(1))
+    text = Message(role="assistant", parts=(TextPart("hi"),), origin=origin)
+    call = ToolCall(call_id="c", name="f", arguments="{}", origin=origin)
+    sent = given(Message(role="user", parts=(TextPart("u"),)), text, call)
+    assert [item["type"] for item in sent] == ["message", "reasoning", "message", "function_call"]
+    assert sent[1]["encrypted_content"] == signature(1)
+    assert "reasoning" not in [item["type"] for item in given(text, shape=PLAIN)]
 
 
 def test_models_reason_or_sample() -> None:
