@@ -235,6 +235,8 @@ class Router:
         if not slash or upstream is None:
             return ()
         model = split_name(wanted)[0]
+        if not model:
+            return ()
         known = next((one.key for one in upstream.models() if one.key.lower() == model.lower()), None)
         if known is None and self._fallback == "strict":
             return ()

@@ -225,6 +225,8 @@ class Attempt:
     async def _rest(self, rest: Rest) -> None:
         if not self._account.upstream:
             return  # the request could not even be made
+        if rest.model_only and not self._call.model:
+            return
         account = self._account._replace(model=self._call.model) if rest.model_only else self._account
         await self._cooldowns.cool(account, rest.for_s, rest.reason, soft=rest.soft)
 

@@ -45,8 +45,9 @@ _PROJECT: Final = re.compile(r"\b(?:project_number:|projects?/|project )[\w-]*\d
 _NO_CAPACITY: Final = ("no capacity available", "model_capacity_exhausted")
 _CONTEXT: Final = ("exceeds the maximum number of tokens", "payload size exceeds", "context length")
 _FILE: Final = re.compile(r"\bfiles?\b[ /]")
-_KEY: Final = ("api key not valid", "api_key_invalid", "api key expired", "api key not found")
-_PLACE: Final = ("user location is not supported", "not available in your country")
+_KEY: Final = ("api key not valid", "api key expired", "api key not found", "user location is not supported")
+"""What begins a message about the credential or where it is used from."""
+_KEY_REASONS: Final = ("API_KEY_INVALID", "API_KEY_EXPIRED")
 
 
 class Said(NamedTuple):
@@ -195,8 +196,10 @@ def _context(said: Said, wait_s: float | None) -> Fault | None:
 
 
 def _refused(said: Said, wait_s: float | None) -> Fault | None:
-    """Somebody else's file is refused in the same words, and is the client's to mend."""
-    words = any(words in said.text for words in (*_KEY, *_PLACE))
+    """Somebody else's file is refused in the same words, and is the client's to mend. Errors quote requests,
+    so nothing rests for words that the client could have written.
+    """
+    words = said.reason in _KEY_REASONS or said.message.lower().startswith(_KEY)
     if said.status not in (401, 402, 403) and not words:
         return None
     if said.status == 403 and not words and _FILE.search(said.message.lower()):
@@ -207,9 +210,9 @@ def _refused(said: Said, wait_s: float | None) -> Fault | None:
         code="auth_unavailable",
         retryable=True,
     )
-    return Fault(
-        name="auth_unavailable", info=info, again="next", rest=Rest(AUTH_REST_S, "credential_refused")
-    )
+    # A 403 may be about what was asked for as much as about who asks.
+    rest = Rest(AUTH_REST_S, "credential_refused", model_only=said.status == 403 and not words)
+    return Fault(name="auth_unavailable", info=info, again="next", rest=rest)
 
 
 def _limit(said: Said, wait_s: float | None) -> Fault | None:

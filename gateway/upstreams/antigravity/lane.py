@@ -13,6 +13,7 @@ from urllib.parse import quote
 import msgspec
 
 from gateway.kernel.clock import Clock
+from gateway.kernel.errors import InvalidRequest
 from gateway.kernel.json import JsonObject, dumps
 from gateway.replay.antigravity import AntigravityReplay
 from gateway.replay.derived import gemini_session_id
@@ -154,7 +155,11 @@ class AntigravityLane:
         method = "streamGenerateContent?alt=sse" if self._stream else "generateContent"
         if self._parts.config.envelope == "code_assist":
             return f"{self._base_url}/v1internal:{method}"
-        model = quote(self._call.model.removeprefix("models/"), safe="/:@.-_")
+        model = self._call.model.removeprefix("models/")
+        if not all(part.strip(".") for part in model.split("/")):
+            # Such a name would lead to another place than the one that the operator named.
+            raise InvalidRequest("This is no name of a model", param="model")
+        model = quote(model, safe="/:@.-_")
         version = "" if _VERSIONED.search(self._base_url) else "/v1beta"
         return f"{self._base_url}{version}/models/{model}:{method}"
 

@@ -3,8 +3,12 @@
 The first rule that fits decides. What concerns the request goes back to the client and blames nobody; what
 concerns a credential rests it and moves the turn on. The operator's credential is never the client's: an
 upstream's 401 is told as an upstream that is not available.
+
+Errors quote requests. So nothing rests for words that a client could have written: a rest follows from a
+status, a code, or words that the message begins with.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
@@ -31,6 +35,9 @@ NO_DETAILS: Final = "upstream stream failed without error details"
 _CONTEXT_CODES = frozenset({"context_length_exceeded", "context_too_large"})
 _CONTEXT_WORDS = ("context length", "context_length", "maximum context", "too many tokens")
 _CAPACITY_WORDS = ("selected model is at capacity", "model is at capacity. please try a different model")
+_TOKEN_WORDS = ("invalid or expired token", "refresh_token_reused")
+_NO_MODEL = re.compile(r"(?:the |this |no such )?(?:requested )?model\b")
+"""What begins a message about a model that is not there."""
 _REQUEST_STATUSES = frozenset({400, 409, 413, 415, 422})
 _REQUEST_CODES = frozenset(
     {
@@ -61,7 +68,12 @@ class Said(NamedTuple):
     status: int | None
     error: JsonObject
     text: str
-    """Everything, lower case, for what is told by words alone."""
+    """All of it, lower case, for what is told by words alone and rests nobody."""
+
+    @property
+    def begins(self) -> str:
+        """The message, lower case, for words that it must begin with."""
+        return self.message.lower()
 
 
 def read_error(body: JsonObject | bytes, status: int | None = None) -> Said:
@@ -74,8 +86,8 @@ def read_error(body: JsonObject | bytes, status: int | None = None) -> Said:
             value = body.decode("utf-8", "replace")
     else:
         value = body
-    text = (body if isinstance(body, bytes) else str(value).encode()).decode("utf-8", "replace").lower()
     if not isinstance(value, dict):
+        text = body.decode("utf-8", "replace").lower() if isinstance(body, bytes) else ""
         return Said(str(value)[:MAX_MESSAGE].strip() or NO_DETAILS, "", "", None, status, {}, text)
     response = value.get("response")
     error = (response.get("error") if isinstance(response, dict) else None) or value.get("error") or value
@@ -98,7 +110,7 @@ def read_error(body: JsonObject | bytes, status: int | None = None) -> Said:
         _text(error, "param") or None,
         status,
         error,
-        text,
+        f"{code} {kind} {message}".lower(),
     )
 
 
@@ -109,7 +121,8 @@ def _text(value: Mapping[str, Json], name: str) -> str:
 
 def classify(said: Said, *, now_s: float, retry_after_s: float | None = None) -> Fault:
     """`retry_after_s` is the header's; `now_s` is Unix time, for limits that name their end."""
-    for rule in (_gatekeeper, _context, _signature, _previous, _model, _auth, _limit, _missing, _request):
+    rules = (_gatekeeper, _context, _signature, _previous, _item, _model, _auth, _limit, _missing, _request)
+    for rule in rules:
         if (fault := rule(said, retry_after_s, now_s)) is not None:
             return fault
     return _failure(said, retry_after_s)
@@ -160,7 +173,7 @@ def _previous(said: Said, retry_after_s: float | None, now_s: float) -> Fault | 
 
 def _model(said: Said, retry_after_s: float | None, now_s: float) -> Fault | None:
     """Without this rule a refusal of one model would rest the credential for all of them."""
-    worded = said.status == 404 and "model" in said.message.lower()
+    worded = said.status == 404 and _NO_MODEL.match(said.begins) is not None
     if said.code != "model_not_found" and not worded:
         return None
     info = ErrorInfo(
@@ -174,12 +187,12 @@ def _model(said: Said, retry_after_s: float | None, now_s: float) -> Fault | Non
 
 
 def _auth(said: Said, retry_after_s: float | None, now_s: float) -> Fault | None:
+    """A 403 may be about what was asked for as much as about who asks: it rests the model alone."""
     refused = (
         said.status in (401, 402, 403)
         or said.type in ("authentication_error", "permission_error")
         or said.code in _REFUSED_CODES
-        or "invalid or expired token" in said.text
-        or "refresh_token_reused" in said.text
+        or (said.status is None and said.begins.startswith(_TOKEN_WORDS))
     )
     if not refused or said.code in _REQUEST_CODES:
         return None
@@ -189,14 +202,14 @@ def _auth(said: Said, retry_after_s: float | None, now_s: float) -> Fault | None
         code="auth_unavailable",
         retryable=True,
     )
-    return Fault(
-        name="auth_unavailable", info=info, again="next", rest=Rest(AUTH_REST_S, "credential_refused")
-    )
+    maybe = said.status == 403 or said.type == "permission_error" or said.code == "forbidden"
+    rest = Rest(AUTH_REST_S, "credential_refused", model_only=maybe)
+    return Fault(name="auth_unavailable", info=info, again="next", rest=rest)
 
 
 def _limit(said: Said, retry_after_s: float | None, now_s: float) -> Fault | None:
     used_up = said.type == "usage_limit_reached" or said.code == "usage_limit_reached"
-    full = any(words in said.message.lower() for words in _CAPACITY_WORDS)
+    full = said.begins.startswith(_CAPACITY_WORDS)
     limited = said.status == 429 or "rate_limit" in said.code or "rate_limit" in said.type
     if not (used_up or full or limited):
         return None
@@ -224,12 +237,19 @@ def _request(said: Said, retry_after_s: float | None, now_s: float) -> Fault | N
     return Fault(name="invalid_request", info=_info(ErrorKind.INVALID_REQUEST, said, said.code or None))
 
 
+def _item(said: Said, retry_after_s: float | None, now_s: float) -> Fault | None:
+    """Something that the client names is not there."""
+    if said.status != 404 or not ("not persisted" in said.text or "item with id" in said.text):
+        return None
+    return Fault(name=ITEM_MISSING, info=_info(ErrorKind.INVALID_REQUEST, said, said.code or None))
+
+
 def _missing(said: Said, retry_after_s: float | None, now_s: float) -> Fault | None:
-    """What was asked for is not there: an item that the client names, or the very endpoint."""
+    """The very endpoint is not there, or something else that the client names."""
     if said.status not in (404, 405, 501):
         return None
-    if "not persisted" in said.text or "item with id" in said.text:
-        return Fault(name=ITEM_MISSING, info=_info(ErrorKind.INVALID_REQUEST, said, said.code or None))
+    if said.param is not None or said.code.endswith("_not_found"):
+        return Fault(name="invalid_request", info=_info(ErrorKind.INVALID_REQUEST, said, said.code or None))
     info = ErrorInfo(
         kind=ErrorKind.UPSTREAM_PROTOCOL,
         message="The upstream has no such endpoint",

@@ -244,6 +244,7 @@ def test_a_wish_in_the_name_leads_to_the_same_upstream() -> None:
 
 def test_strictness_asks_an_upstream_for_nothing_that_it_does_not_list() -> None:
     pool = Pool("openai", "gpt-5.2")
+    assert told(routed("openai/", pool)) == told(routed("unknown", pool)), "an empty name is none"
     assert told(routed("openai/GPT-5.2", pool, fallback="strict"))[0] == "openai/gpt-5.2/a"
     with pytest.raises(ModelNotFound):
         routed("openai/made-up", pool, fallback="strict")

@@ -109,7 +109,7 @@ def test_a_refused_credential_rests_and_is_not_the_clients(reply: Reply) -> None
         1800,
         False,
     )
-    assert not fault.rest.model_only
+    assert fault.rest.model_only is (reply.status == 403), "that may be about the model as much"
     assert fault.info.kind is ErrorKind.UPSTREAM_UNAVAILABLE
     assert fault.info.message == "The upstream refused the gateway's credential"
     assert not moves_on(fault)
@@ -247,6 +247,19 @@ def test_an_error_may_be_a_text_or_a_list_of_one() -> None:
     assert read_error(b'[{"error": {"code": 400, "message": "bad"}}]').status == 400
     assert classify(read_error(b'{"error": {"status": "RESOURCE_EXHAUSTED"}}')).name == "rate_limited"
     assert len(read_error(b'{"error": {"message": "%b"}}' % (b"x" * 9000), 400).message) == 2000
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        'Invalid JSON payload received. Unknown name "api key not valid": Cannot find field.',
+        'Unknown name "api_key_invalid"',
+        'Unknown name "user location is not supported"',
+    ],
+)
+def test_words_that_a_client_could_have_written_rest_nobody(said: str) -> None:
+    fault = judged(refused(said))
+    assert (fault.name, fault.rest, fault.again) == ("invalid_request", None, "no")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gateway.kernel.clock import FakeClock
-from gateway.kernel.errors import UpstreamUnavailable
+from gateway.kernel.errors import InvalidRequest, UpstreamUnavailable
 from gateway.kernel.json import dumps, loads
 from gateway.turn.ports import AttemptFailed
 from gateway.turn.request import Turn
@@ -51,6 +51,12 @@ async def test_the_model_is_in_the_address(named: str, address: str) -> None:
     assert request.url == f"https://gem.example/v1beta/models/{address}:streamGenerateContent?alt=sse"
     request = await asked(gemini_turn(BODY, stream=False), model=named)
     assert request.url == f"https://gem.example/v1beta/models/{address}:generateContent"
+
+
+@pytest.mark.parametrize("named", ["../other", "a/../../b", "a/./b", "a//b", "", "models/", ".."])
+async def test_a_model_leads_to_no_other_place(named: str) -> None:
+    with pytest.raises(InvalidRequest):
+        await asked(model=named)
 
 
 async def test_streams_may_be_all_that_the_upstream_knows() -> None:

@@ -150,6 +150,42 @@ def test_rp_60_a_used_up_limit_is_429_with_its_wait() -> None:
     assert at.info.retry_after_s == 30
 
 
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (400, {"code": "unknown_parameter", "message": "Unknown parameter: 'invalid or expired token'."}),
+        (404, {"message": "Item with id 'rs_model' not found."}),
+        (404, {"message": "Vector store 'vs_model' not found.", "param": "vector_store_ids"}),
+        (404, {"code": "vector_store_not_found", "message": "No vector store 'vs_model'."}),
+        (400, {"message": "Unknown parameter: 'selected model is at capacity'."}),
+        (400, {"message": "Unknown parameter: 'refresh_token_reused'."}),
+    ],
+)
+def test_words_that_a_client_could_have_written_rest_nobody(status: int, error: Any) -> None:
+    fault = judged(status, error)
+    assert (fault.info.kind, fault.rest) == (ErrorKind.INVALID_REQUEST, None)
+
+
+def test_what_a_failed_response_quotes_of_its_request_means_nothing() -> None:
+    response = {
+        "error": {"code": "server_error", "message": "The server had an error."},
+        "instructions": "invalid or expired token, invalid_encrypted_content, previous_response_not_found",
+        "metadata": {"a": "selected model is at capacity"},
+    }
+    fault = classify(read_error({"type": "response.failed", "response": response}), now_s=NOW)
+    assert (fault.name, fault.signature) == ("upstream_failed", False)
+    assert fault.rest == Rest(FAILURE_REST_S, "failing", soft=True)
+
+
+def test_a_refusal_of_what_was_asked_for_rests_that_alone() -> None:
+    forbidden = judged(403, {"message": "Project does not have access to model `x`"})
+    assert forbidden.rest == Rest(AUTH_REST_S, "credential_refused", model_only=True)
+    assert judged(401, {"message": "x"}).rest == Rest(AUTH_REST_S, "credential_refused")
+    assert judged(402, {"message": "x"}).rest == Rest(AUTH_REST_S, "credential_refused")
+    expired = judged(None, {"message": "Invalid or expired token."})
+    assert expired.rest == Rest(AUTH_REST_S, "credential_refused")
+
+
 def test_the_operators_credential_is_not_the_clients() -> None:
     fault = judged(401, {"message": "Incorrect API key provided: sk-secret"})
     assert "secret" not in fault.info.message
