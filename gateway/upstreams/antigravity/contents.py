@@ -6,6 +6,7 @@ behind the calls. Nothing is empty: neither a content, nor its parts, nor the li
 where it belongs: with an origin of this executor, or with the shape of one of Gemini's.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Final, NamedTuple, assert_never
 
@@ -111,7 +112,9 @@ class _Builder:
         self._executor = executor
         self._signatures = signatures
         self._names: dict[str, str] = {}
-        """Of calls, by their ids, in the order in which they were made."""
+        """Of calls, by their ids."""
+        self._numbers: dict[str, int] = {}
+        """Of calls, by their ids: the order in which they were made."""
         self._given: list[int] = []
         """Which calls have their responses in the content that is being said, by that order."""
 
@@ -150,6 +153,7 @@ class _Builder:
     def _call(self, call: ToolCall) -> None:
         name = upstream_name(call.name)
         self._names.setdefault(call.call_id, name)
+        self._numbers.setdefault(call.call_id, len(self._numbers))
         part: JsonObject = {
             "functionCall": {**_id(call.call_id), "name": name, "args": _arguments(call)},
         }
@@ -162,9 +166,8 @@ class _Builder:
         name = self._names.get(result.call_id) or upstream_name(result.name or UNKNOWN)
         response: JsonObject = {**_id(result.call_id), "name": name, "response": _response(result)}
         parts = self._parts("user")
-        calls = list(self._names)
-        number = calls.index(result.call_id) if result.call_id in self._names else len(calls)
-        place = sum(one <= number for one in self._given)
+        number = self._numbers.get(result.call_id, len(self._numbers))
+        place = bisect_right(self._given, number)
         self._given.insert(place, number)
         parts.insert(place, {"functionResponse": response})
         parts += [part_out(part) for part in result.parts if isinstance(part, MediaPart)]

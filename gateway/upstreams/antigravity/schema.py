@@ -16,6 +16,9 @@ from gateway.kernel.json import Json, JsonObject, dumps, dumps_canonical, loads
 
 MAX_SCHEMAS: Final = 5000
 """In one; references to references can grow without end."""
+_LEAST_SCHEMAS: Final = 200
+_GROWTH: Final = 20
+"""How many times as many as it has been written with: many small ones that grow are many large ones."""
 MAX_DEPTH: Final = 60
 
 _TYPES: Final = frozenset({"string", "number", "integer", "boolean", "array", "object"})
@@ -96,7 +99,7 @@ def _one_object(options: Iterable[Json]) -> JsonObject:
 class _Cleaner:
     def __init__(self, root: JsonObject) -> None:
         self._root = root
-        self._left = MAX_SCHEMAS
+        self._left = min(MAX_SCHEMAS, _LEAST_SCHEMAS + _GROWTH * _objects_in(root))
 
     def clean(self, schema: Json, refs: tuple[str, ...] = (), depth: int = 0) -> JsonObject:
         """refs: those that led here."""
@@ -137,7 +140,8 @@ class _Cleaner:
             target, refs = self._flat(self._target(ref), (*refs, ref))
             flat = _both(target, flat)
         for part in every if isinstance(every, list) else []:
-            if isinstance(part, dict) and len(refs) <= MAX_DEPTH:
+            self._left -= 1
+            if isinstance(part, dict) and len(refs) <= MAX_DEPTH and self._left > 0:
                 more, refs = self._flat(part, refs)
                 flat = _both(flat, more)
         return flat, refs
@@ -306,8 +310,24 @@ def _both(one: JsonObject, other: JsonObject) -> JsonObject:
         merged["properties"] = {**mine, **theirs}
     first, second = one.get("required"), other.get("required")
     if isinstance(first, list) and isinstance(second, list):
-        merged["required"] = [*first, *(name for name in second if name not in first)]
+        names = (name for name in (*first, *second) if isinstance(name, str))
+        merged["required"] = list(dict.fromkeys(names))
     return merged
+
+
+def _objects_in(value: Json) -> int:
+    """Of all depths, without recursion."""
+    level: list[Json] = [value]
+    count = 0
+    while level:
+        count += sum(isinstance(one, dict) for one in level)
+        level = [
+            child
+            for one in level
+            for child in (one.values() if isinstance(one, dict) else one)  # type: ignore[union-attr]
+            if isinstance(child, dict | list)
+        ]
+    return count
 
 
 def _under(schema: JsonObject, option: Json) -> Json:

@@ -27,17 +27,19 @@ def with_sound_ids(items: list[Json]) -> list[Json]:
     under another it cannot be opened.
     """
     taken = {item["id"] for item in items if isinstance(item, dict) and isinstance(item.get("id"), str)}
+    attempts: dict[str, int] = {}
     changed = False
     sound: list[Json] = []
     for item in items:
-        new = _sound(item, taken) if isinstance(item, dict) else item
+        new = _sound(item, taken, attempts) if isinstance(item, dict) else item
         changed = changed or new is not item
         if new is not None or item is None:
             sound.append(new)
     return sound if changed else items
 
 
-def _sound(item: JsonObject, taken: set[Json]) -> JsonObject | None:
+def _sound(item: JsonObject, taken: set[Json], attempts: dict[str, int]) -> JsonObject | None:
+    """attempts: how many shortened forms of an id are known to be taken."""
     given = item.get("id")
     prefix = _PREFIXES.get(str(item.get("type") or ("message" if "role" in item else "")))
     if prefix is None or not isinstance(given, str) or not given:
@@ -46,22 +48,22 @@ def _sound(item: JsonObject, taken: set[Json]) -> JsonObject | None:
     if len(wanted) > MAX_CHARS:
         if item.get("type") == "reasoning" and item.get("encrypted_content"):
             return None
-        wanted = _shortened(wanted, taken)
+        wanted = _shortened(wanted, taken, attempts)
     if wanted == given:
         return item
     taken.add(wanted)
     return {**item, "id": wanted}
 
 
-def _shortened(text: str, taken: set[Json]) -> str:
+def _shortened(text: str, taken: set[Json], attempts: dict[str, int]) -> str:
     """Another one while the id is taken by another item."""
-    attempt, salted = 0, text
     while True:
+        attempt = attempts.get(text, 0)
+        salted = f"{text}\0{attempt}" if attempt else text
         short = f"{text[:_KEPT]}_{hashlib.sha256(salted.encode()).hexdigest()[:16]}"
         if short not in taken:
             return short
-        attempt += 1
-        salted = f"{text}\0{attempt}"
+        attempts[text] = attempt + 1
 
 
 def sound_name(name: str) -> str:

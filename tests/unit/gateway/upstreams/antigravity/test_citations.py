@@ -1,6 +1,9 @@
 from typing import Any
 
-from gateway.upstreams.antigravity.citations import annotations
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.upstreams.antigravity.citations import MAX_ANNOTATIONS, _Text, annotations
 
 TEXT = "灵码 is an assistant. It is fast."
 
@@ -79,3 +82,14 @@ def test_odd_metadata_says_nothing() -> None:
     for metadata in odd[:-1]:
         assert annotations(TEXT, metadata, metadata) == []
     assert len(annotations(TEXT, odd[-1], None)) == 1
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=40), st.integers(0, 20_000))
+def test_places_in_long_texts_are_those_of_decoding(text: str, size: int) -> None:
+    long = text * 120
+    assert _Text(long).characters(size) == len(long.encode()[:size].decode("utf-8", "ignore"))
+
+
+def test_annotations_are_bounded() -> None:
+    sources = [{"web": {"uri": f"https://{n}.example"}} for n in range(2 * MAX_ANNOTATIONS)]
+    assert len(annotations("text", {"groundingChunks": sources}, None)) == MAX_ANNOTATIONS

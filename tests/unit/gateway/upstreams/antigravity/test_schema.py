@@ -256,3 +256,24 @@ def test_the_upstream_takes_what_becomes_of_any_schema(schema: Any, one: Any, ot
         reader, checker = Reader(), Checker("gemini-3-pro")
         checker._tools([{"functionDeclarations": [reader.read(function, FUNCTION)]}])
         assert (reader.violations, checker.problems) == ([], [])
+
+
+def test_small_schemas_do_not_become_large_ones() -> None:
+    """References that double at every step: as many as it was written with, times twenty."""
+    steps = {
+        f"s{n}": {
+            "type": "object",
+            "properties": {"a": {"$ref": f"#/$defs/s{n + 1}"}} | {"b": {"$ref": f"#/$defs/s{n + 1}"}},
+        }
+        for n in range(12)
+    }
+    grown = gemini_schema({"$ref": "#/$defs/s0", "$defs": steps})
+    assert dumps(grown).count(b'"type"') < 2000
+
+
+def test_conjunctions_are_bounded_and_what_they_require_is_said_once() -> None:
+    parts: Any = [
+        {"required": [f"r{n}", "same"], "properties": {f"r{n}": {"type": "string"}}} for n in range(9)
+    ]
+    schema: Any = {"type": "object", "properties": {"same": {"type": "string"}}, "allOf": parts}
+    assert gemini_schema(schema)["required"] == ["r0", "same", *(f"r{n}" for n in range(1, 9))]

@@ -1,7 +1,9 @@
+from hashlib import sha256
 from typing import Any
 
 import pytest
 
+from gateway.upstreams.codex import item_ids
 from gateway.upstreams.codex.item_ids import sound_name, with_sound_ids
 from tests.support.replay import SIG_A
 
@@ -68,3 +70,18 @@ def test_names_that_are_not_accepted_become_others() -> None:
     assert sound_name("a.b:c") == "a_b_c"
     long = sound_name("n" * 65)
     assert (len(long), long[:48]) == (64, "n" * 47 + "_")
+
+
+def test_many_items_under_one_id_cost_a_hash_or_two_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed = 0
+
+    def counted(data: bytes) -> Any:
+        nonlocal hashed
+        hashed += 1
+        return sha256(data)
+
+    monkeypatch.setattr(item_ids.hashlib, "sha256", counted)
+    items: list[Any] = [{"type": "message", "id": "msg_" + "x" * 80} for _ in range(500)]
+    sound = with_sound_ids(items)
+    assert len({item["id"] for item in sound if isinstance(item, dict)}) == 500
+    assert hashed <= 1000
