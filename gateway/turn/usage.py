@@ -1,5 +1,7 @@
 """Token usage. None means "not reported", never 0."""
 
+from typing import Final
+
 import msgspec
 
 
@@ -18,6 +20,19 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
         if self.input_tokens is None and self.output_tokens is None:
             return None
         return (self.input_tokens or 0) + (self.output_tokens or 0)
+
+
+_MOST: Final = 2**53
+
+
+def sound(usage: Usage) -> Usage:
+    """Without figures that no count of tokens can be."""
+    figures = {
+        name: figure
+        for name in ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
+        if (figure := getattr(usage, name)) is not None and not 0 <= figure < _MOST
+    }
+    return msgspec.structs.replace(usage, **dict.fromkeys(figures)) if figures else usage
 
 
 def merge(earlier: Usage | None, later: Usage | None) -> Usage | None:

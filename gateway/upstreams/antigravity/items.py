@@ -8,7 +8,7 @@ from typing import Final
 
 from gateway.kernel.json import Json, JsonObject, dumps
 from gateway.turn.items import Message, OpaqueItem, Origin, Reasoning, TextPart, ToolCall
-from gateway.turn.usage import Usage
+from gateway.turn.usage import Usage, sound
 from gateway.upstreams.antigravity.history import args_of, claude_call_id, id_of, name_of
 from gateway.upstreams.antigravity.names import ClientTools, made_call_id
 
@@ -104,11 +104,13 @@ def usage_of(value: Json) -> Usage | None:
         return None
     prompt, tools = _count(value, "promptTokenCount"), _count(value, "toolUsePromptTokenCount")
     answer, thoughts = _count(value, "candidatesTokenCount"), _count(value, "thoughtsTokenCount")
-    return Usage(
-        input_tokens=_sum(prompt, tools),
-        output_tokens=_sum(answer, thoughts),
-        cached_tokens=_count(value, "cachedContentTokenCount"),
-        reasoning_tokens=thoughts,
+    return sound(
+        Usage(
+            input_tokens=_sum(prompt, tools),
+            output_tokens=_sum(answer, thoughts),
+            cached_tokens=_count(value, "cachedContentTokenCount"),
+            reasoning_tokens=thoughts,
+        )
     )
 
 

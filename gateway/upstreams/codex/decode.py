@@ -40,6 +40,7 @@ from gateway.upstreams.codex.shapes import (
     COMPLETED,
     DELTAS,
     ENDS,
+    IMPLIED,
     ITEMS,
     SILENT,
     Response,
@@ -96,6 +97,8 @@ class CodexDecoder:
         """What the upstream said went wrong."""
         self._items: dict[int, _Item] = {}
         """By the upstream's own index, in the order in which they began."""
+        self._waiting: dict[int, None] = {}
+        """Items that have something to say and may not yet."""
         self._open: int | None = None
         self._builder: ItemBuilder | None = None
         """The open item from its deltas, should its end never come."""
@@ -196,14 +199,25 @@ class CodexDecoder:
     def _of_item(self, said: Said, events: list[TurnEvent]) -> None:
         index = said.output_index if said.output_index >= 0 else self._unnumbered(said.type)
         item = self._items.get(index)
+        if item is not None and item.done and said.type == "response.output_item.added":
+            index = self._another(index)
+            item = None
         if item is None:
             item = self._items[index] = _Item()
         if self._open is not None and self._open != index:
             item.waiting.append(said)
+            self._waiting[index] = None
             return
         self._say(index, item, said, events)
         while self._open is None and (waiting := self._next_waiting()) is not None:
             self._release(waiting, events)
+
+    def _another(self, index: int) -> int:
+        """A place for an item that its upstream numbers like one that is done: that one moves away."""
+        self._items[_UNNUMBERED + self._others] = self._items.pop(index)
+        self._others += 1
+        self._output.move(index)
+        return index
 
     def _unnumbered(self, kind: str) -> int:
         """The place of an item that its upstream does not number: behind all that it numbers."""
@@ -213,11 +227,12 @@ class CodexDecoder:
         return _UNNUMBERED + self._others
 
     def _next_waiting(self) -> int | None:
-        return next((index for index, item in self._items.items() if item.waiting), None)
+        return next(iter(self._waiting), None)
 
     def _release(self, index: int, events: list[TurnEvent]) -> None:
         """Say what the next item has said meanwhile; it stays open unless that was all of it."""
         item = self._items[index]
+        del self._waiting[index]
         waiting, item.waiting = item.waiting, []
         for said in waiting:
             self._say(index, item, said, events)
@@ -229,9 +244,13 @@ class CodexDecoder:
             self._done(index, item, bytes(said.item), events)
         elif said.type == "response.output_item.added":
             self._begin(index, item, decode_object(bytes(said.item)), events)
-        elif item.index >= 0:
-            self._delta(item.index, said, events)
-        # A delta of an item that was never added waits for its end, which says it whole.
+        else:
+            if item.index < 0 and (kind := IMPLIED.get(said.type)) is not None:
+                # Its upstream never says that it began, and may never say that it ends.
+                self._begin(index, item, {"type": kind, "id": said.item_id}, events)
+            if item.index >= 0:
+                self._delta(item.index, said, events)
+        # Arguments of a call that was never added wait for its end, which says it whole.
 
     def _begin(self, index: int, item: _Item, value: JsonObject, events: list[TurnEvent]) -> None:
         item.index = self._next_index
@@ -295,8 +314,8 @@ class CodexDecoder:
         self.output = self._output.repaired(given)
         self._response = raw
         self.ended, self.completed = True, not incomplete
-        reason = response.incomplete_details.reason if response.incomplete_details else None
-        events.append(TurnCompleted(self._finish(reason, incomplete=incomplete), usage_of(response.usage)))
+        finish = self._finish(response.reason, incomplete=incomplete)
+        events.append(TurnCompleted(finish, usage_of(response.usage)))
 
     def _places(self, count: int) -> list[int]:
         """Under which number each item of the terminal output was told."""

@@ -22,6 +22,11 @@ class Output:
         else:
             self._indexed[index] = item
 
+    def move(self, index: int) -> None:
+        """Another item gets this number: what is done under it goes behind those with numbers."""
+        if (item := self._indexed.pop(index, None)) is not None:
+            self._others.append(item)
+
     def repaired(self, given: Sequence[bytes]) -> list[bytes]:
         """The output that the terminal event gave; from what was done when that is nothing."""
         if not given:

@@ -17,7 +17,7 @@ from gateway.turn.events import (
     ToolInputDelta,
     TurnEvent,
 )
-from gateway.turn.usage import Usage
+from gateway.turn.usage import Usage, sound
 
 SILENT: Final = frozenset(
     {
@@ -59,6 +59,13 @@ DELTAS: Final = frozenset(
 )
 
 
+IMPLIED: Final = {
+    "response.output_text.delta": "message",
+    "response.refusal.delta": "message",
+    "response.reasoning_summary_text.delta": "reasoning",
+    "response.reasoning_text.delta": "reasoning",
+}
+"""Which items deltas are of."""
 ITEMS: Final = frozenset({"response.output_item.added", "response.output_item.done"})
 COMPLETED: Final = frozenset({"response.completed", "response.done", "response.incomplete"})
 ENDS: Final = frozenset({*COMPLETED, "response.failed", "error"})
@@ -72,6 +79,7 @@ class Said(msgspec.Struct):
     content_index: int = 0
     summary_index: int = 0
     delta: str = ""
+    item_id: str = ""
     item: msgspec.Raw = msgspec.Raw()
     response: msgspec.Raw = msgspec.Raw()
     annotation: msgspec.Raw = msgspec.Raw()
@@ -98,10 +106,20 @@ class _Reason(msgspec.Struct):
 
 
 class Response(msgspec.Struct):
+    """What is not as it should be beside the output costs no answer."""
+
     status: str | None = None
     output: list[msgspec.Raw] | None = None
-    usage: UsageShape | None = None
-    incomplete_details: _Reason | None = None
+    usage: msgspec.Raw = msgspec.Raw()
+    incomplete_details: msgspec.Raw = msgspec.Raw()
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is incomplete."""
+        try:
+            return _decode_reason(self.incomplete_details).reason
+        except msgspec.DecodeError:
+            return None
 
     @property
     def is_error(self) -> bool:
@@ -109,6 +127,8 @@ class Response(msgspec.Struct):
         return self.status is None and self.output is None
 
 
+_decode_reason = msgspec.json.Decoder(_Reason).decode
+_decode_usage = msgspec.json.Decoder(UsageShape, strict=False).decode
 decode_type = msgspec.json.Decoder(_Typed).decode
 decode_said = msgspec.json.Decoder(Said).decode
 decode_response = msgspec.json.Decoder(Response, strict=False).decode
@@ -131,14 +151,20 @@ def delta_of(index: int, said: Said) -> TurnEvent:
             return ToolInputDelta(index, said.delta)
 
 
-def usage_of(usage: UsageShape | None) -> Usage | None:
-    if usage is None:
+def usage_of(raw: msgspec.Raw) -> Usage | None:
+    """None for usage that makes no sense."""
+    if not bytes(raw) or bytes(raw) == b"null":
         return None
-    return Usage(
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens,
-        cached_tokens=usage.input_tokens_details.cached_tokens if usage.input_tokens_details else None,
-        reasoning_tokens=usage.output_tokens_details.reasoning_tokens
-        if usage.output_tokens_details
-        else None,
+    try:
+        usage = _decode_usage(raw)
+    except msgspec.DecodeError:
+        return None
+    read, written = usage.input_tokens_details, usage.output_tokens_details
+    return sound(
+        Usage(
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cached_tokens=read.cached_tokens if read else None,
+            reasoning_tokens=written.reasoning_tokens if written else None,
+        )
     )

@@ -1,6 +1,6 @@
 """Token figures: merging what is reported, and estimating what is not."""
 
-from gateway.turn.usage import Usage, estimate_tokens, merge
+from gateway.turn.usage import Usage, estimate_tokens, merge, sound
 
 
 def test_lv_52_token_estimates() -> None:
@@ -42,3 +42,10 @@ def test_one_alone_is_kept() -> None:
     assert merge(None, one) == one
     assert merge(one, None) == one
     assert merge(None, None) is None
+
+
+def test_figures_that_count_no_tokens_are_left_out() -> None:
+    usage = Usage(input_tokens=-1, output_tokens=3, cached_tokens=2**53, reasoning_tokens=0)
+    assert sound(usage) == Usage(output_tokens=3, reasoning_tokens=0)
+    fine = Usage(input_tokens=0, output_tokens=1)
+    assert sound(fine) is fine

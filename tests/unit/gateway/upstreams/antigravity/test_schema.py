@@ -268,7 +268,7 @@ def test_small_schemas_do_not_become_large_ones() -> None:
         for n in range(12)
     }
     grown = gemini_schema({"$ref": "#/$defs/s0", "$defs": steps})
-    assert dumps(grown).count(b'"type"') < 2000
+    assert dumps(grown).count(b'"type"') < 4000, "all of them would be 8191"
 
 
 def test_conjunctions_are_bounded_and_what_they_require_is_said_once() -> None:

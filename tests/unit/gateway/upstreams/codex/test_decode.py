@@ -18,6 +18,7 @@ from gateway.turn.events import (
     TextDelta,
     ToolInputDelta,
     TurnCompleted,
+    TurnEvent,
     TurnFailed,
     TurnStarted,
 )
@@ -84,6 +85,10 @@ def decoded(*messages: bytes, end: bool = True) -> tuple[list[Frame], CodexDecod
         frames.append(last)
     check([event for frame in frames for event in frame.events])
     return frames, subject
+
+
+def events_in(frames: list[Frame]) -> list[TurnEvent]:
+    return [event for frame in frames for event in frame.events]
 
 
 def folded(*messages: bytes) -> TurnResult:
@@ -286,11 +291,44 @@ def test_a_stream_that_breaks_off_says_what_it_held_back() -> None:
     assert [item.call_id for item in result.tool_calls] == ["c1", "c2"]
 
 
-def test_what_is_said_of_an_item_before_it_begins_or_after_it_ends_adds_nothing() -> None:
-    delta = event("response.output_text.delta", output_index=0, delta="late")
+def test_what_is_said_of_an_item_that_never_began_begins_it_and_its_end_has_the_last_word() -> None:
+    delta = event("response.output_text.delta", output_index=0, delta="late", item_id="msg_1")
     frames, _ = decoded(CREATED, delta, done(0, message("a")), delta, completed())
     assert fold(frames).text == "a"
-    assert [frames[1].events, frames[3].events] == [(), ()]
+    assert [one.item_id for one in events_in(frames) if isinstance(one, ItemStarted)] == ["msg_1"]
+    assert frames[3].events == (), "what comes after its end adds nothing"
+
+
+@pytest.mark.parametrize("final", [[], None])
+def test_an_answer_that_is_nothing_but_deltas(final: Any) -> None:
+    said = [event("response.output_text.delta", output_index=0, delta=text) for text in ("Hel", "lo")]
+    frames, _ = decoded(CREATED, *said, event("response.completed", response={"output": final}))
+    assert fold(frames).text == "Hello"
+    assert isinstance(events_in(frames)[-1], TurnCompleted)
+
+
+def test_items_that_all_have_one_number_are_all_told() -> None:
+    items = [message("a", "m1"), message("b", "m2"), call("c")]
+    one_by_one = [piece for item in items for piece in (added(0, item), done(0, item))]
+    frames, _ = decoded(CREATED, *one_by_one, completed())
+    result = fold(frames)
+    assert [type(item) for item in result.items] == [Message, Message, ToolCall]
+
+
+@pytest.mark.parametrize("usage", [[], 5.5, "abc", None, {"input_tokens": 2**60}, {"input_tokens": "x"}])
+def test_usage_that_makes_no_sense_costs_no_answer(usage: Any) -> None:
+    end = event("response.completed", response={"output": [message("a")], "usage": usage})
+    frames, _ = decoded(CREATED, end)
+    assert fold(frames).text == "a"
+    last = events_in(frames)[-1]
+    assert isinstance(last, TurnCompleted)
+    assert last.usage in (None, Usage())
+
+
+def test_a_reason_that_makes_no_sense_is_none() -> None:
+    end = event("response.incomplete", response={"output": [message("a")], "incomplete_details": "x"})
+    frames, _ = decoded(CREATED, end)
+    assert isinstance(events_in(frames)[-1], TurnCompleted)
 
 
 def test_failures_inside_the_stream_are_judged() -> None:
