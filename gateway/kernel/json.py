@@ -13,6 +13,15 @@ JsonObject: TypeAlias = dict[str, Json]
 JsonError = orjson.JSONDecodeError
 
 
+def is_rich(text: bytes, values: int) -> bool:
+    """Whether JSON may hold many more values than that, each of which costs a hundred times its text: judged
+    by brackets and commas, of which texts hold some, too, and images none. Cheap beside reading it.
+    """
+    if len(text) <= values:
+        return False
+    return text.count(b"{") + text.count(b"[") > 10 * values or text.count(b",") > 40 * values
+
+
 def loads(data: bytes | str) -> Json:
     """Parse UTF-8 JSON. Raises JsonError (a ValueError) on anything else."""
     value: Json = orjson.loads(data)

@@ -1,10 +1,14 @@
 """The request of one attempt, as far as all dialects make it alike: what is sent, and how long to wait."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Final
 
 from gateway.turn.ports import Call
 from gateway.upstreams.config import UpstreamConfig
 from gateway.upstreams.http import HttpLimits, UpstreamRequest
+
+MIN_SECRET: Final = 6
+"""Characters. Anything shorter would be found in every text."""
 
 
 def upstream_request(
@@ -14,10 +18,11 @@ def upstream_request(
     url: str,
     body: bytes,
     headers: Mapping[str, str],
+    credential: Mapping[str, str],
     streams: bool,
     now_ms: int,
 ) -> UpstreamRequest:
-    """headers: the dialect's own and the credential's. streams: whether the answer will be events."""
+    """headers: the dialect's own. credential: its headers. streams: whether the answer will be events."""
     total_s = max(0.0, (call.deadline_ms - now_ms) / 1000)
     timeouts = config.timeouts
     return UpstreamRequest(
@@ -28,7 +33,9 @@ def upstream_request(
             "Content-Type": "application/json",
             "Accept": "text/event-stream" if streams else "application/json",
             **headers,
+            **credential,
         },
+        secrets=tuple(_secrets(credential)),
         limits=HttpLimits(
             connect_s=timeouts.connect_s,
             # An answer that is not streamed begins when it is complete.
@@ -38,3 +45,9 @@ def upstream_request(
         total_s=total_s,
         proxy=config.proxy,
     )
+
+
+def _secrets(credential: Mapping[str, str]) -> Iterator[str]:
+    """The values of its headers, and keys behind the word that says what they are."""
+    for value in credential.values():
+        yield from (word for word in (value, *value.split()[1:]) if len(word) >= MIN_SECRET)

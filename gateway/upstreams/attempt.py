@@ -8,14 +8,18 @@ the turn is over, so that its next turn finds it.
 
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, Protocol
 
+import msgspec
+
 from gateway.kernel.aio import shielded
 from gateway.kernel.clock import Clock
-from gateway.kernel.errors import ErrorKind, GatewayError, UpstreamError, UpstreamTimeout
-from gateway.turn.events import TurnFailed, error_info
+from gateway.kernel.errors import ErrorKind, GatewayError, UpstreamError, UpstreamProtocol, UpstreamTimeout
+from gateway.kernel.json import is_rich
+from gateway.telemetry.redact import REDACTED
+from gateway.turn.events import ErrorInfo, TurnFailed, error_info
 from gateway.turn.frame import Burst, Frame
 from gateway.turn.ports import AttemptFailed, Call
 from gateway.upstreams.cooldowns import Account, Cooldowns
@@ -25,10 +29,15 @@ from gateway.wire.sse import SseEvent, SseSplitter
 
 log = logging.getLogger(__name__)
 
-MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
+MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 """Of an answer that is not streamed: images are long."""
+MAX_VALUES: Final = 250_000
+"""Of JSON in an event or an answer."""
+MAX_HELD: Final = 50_000
+"""Events that may come before content."""
 KEEP_S: Final = 2.0
 """How long remembering may hold up the end of an answer."""
+MAX_WAIT_S: Final = 31 * 86_400.0
 FORGET_S: Final = 10.0
 """How long forgetting what was refused may hold up the next attempt: longer than a command to the store."""
 LINGER_S: Final = 2.0
@@ -104,15 +113,22 @@ class Attempt:
         self._elsewhere = elsewhere
         self._finished = finished
         self._held: Burst = []
+        self._seen = False
+        """There was content, be it held."""
         self._content = False
+        """The client has seen content."""
+        self._puzzled = False
+        """Nothing more is decoded."""
         self._seq = 0
         self._account = Account("", "")
+        self._secrets: Sequence[str] = ()
 
     async def bursts(self) -> AsyncGenerator[Burst, None]:
         """Raises AttemptFailed only before content."""
         try:
             request = await self._lane.request()
             self._account = Account(request.upstream, self._call.account)
+            self._secrets = request.secrets
             async with contextlib.aclosing(self._answered(request)) as bursts:
                 async for burst in bursts:
                     yield burst
@@ -141,14 +157,11 @@ class Attempt:
     async def _answered(self, request: UpstreamRequest) -> AsyncGenerator[Burst, None]:
         async with self._http.post(request) as answer:
             if answer.status != 200:
-                fault = self._lane.judge(
-                    answer.status, await answer.read_error(), retry_after_s(answer.headers, self._clock)
-                )
-                raise await self._failed(fault)
+                body = await answer.read_error()
+                raise await self._failed(self._judged(answer, body))
             await self._cooldowns.warm(self._account._replace(model=self._call.model))
-            if "event-stream" not in answer.headers.get("content-type", ""):
-                whole = self._lane.feed_whole(await answer.read(MAX_ANSWER_BYTES))
-                if told := await self._told([whole]):
+            if "event-stream" not in answer.headers.get("content-type", "").lower():
+                if told := await self._told([self._whole(await answer.read(MAX_ANSWER_BYTES))]):
                     yield told
                 return
             async with contextlib.aclosing(self._streamed(answer)) as bursts:
@@ -162,7 +175,7 @@ class Attempt:
                 async for chunk in chunks:
                     if told := await self._told(self._decoded(splitter.feed(chunk))):
                         yield told
-                    if self._lane.ended:
+                    if self._lane.ended or self._puzzled:
                         return
                     if self._finished():
                         answer.hurry(LINGER_S)
@@ -176,21 +189,61 @@ class Attempt:
         if told := await self._told(burst):
             yield told
 
+    def _judged(self, answer: UpstreamAnswer, body: bytes) -> Fault:
+        try:
+            return self._lane.judge(answer.status, body, retry_after_s(answer.headers, self._clock))
+        except Exception:
+            (failed,) = self._senseless().events
+            assert isinstance(failed, TurnFailed)
+            rest = Rest(FAILURE_REST_S, "failing", soft=True)
+            return Fault(name="undecodable", info=failed.error, again="next", rest=rest)
+
     def _decoded(self, events: list[SseEvent]) -> Burst:
-        first, feed = self._seq + 1, self._lane.feed
-        self._seq += len(events)
-        return [feed(event, seq) for seq, event in enumerate(events, first)]
+        burst: Burst = []
+        feed = self._lane.feed
+        try:
+            for event in events:
+                self._seq += 1
+                if event.data is not None and is_rich(event.data, MAX_VALUES):
+                    raise ValueError("too many values")
+                burst.append(feed(event, self._seq))
+        except Exception:
+            burst.append(self._senseless())
+        return burst
+
+    def _whole(self, body: bytes) -> Frame:
+        try:
+            if is_rich(body, MAX_VALUES):
+                raise ValueError("too many values")
+            return self._lane.feed_whole(body)
+        except Exception:
+            return self._senseless()
+
+    def _senseless(self) -> Frame:
+        """Whatever upstreams send, a decoder that stumbles over it costs the attempt and nothing else."""
+        self._puzzled = True
+        fields = {"turn_id": self._call.turn.id, "upstream": self._account.upstream}
+        log.warning("upstream.undecodable", extra=fields, exc_info=True)
+        message = "The upstream sent something that makes no sense"
+        info = ErrorInfo(kind=ErrorKind.UPSTREAM_PROTOCOL, message=message, retryable=True)
+        return Frame((TurnFailed(info),))
 
     async def _told(self, burst: Burst) -> Burst:
         """The burst, once there is content; what came before it goes with it, and nothing comes before."""
         terminal = next((frame for frame in burst if frame.is_terminal), None)
         if terminal is not None:
+            if isinstance(end := terminal.events[-1], TurnFailed):
+                told = TurnFailed(self._without_secrets(end.error))
+                events = (*terminal.events[:-1], told)
+                burst[burst.index(terminal)] = terminal = msgspec.structs.replace(terminal, events=events)
             await self._over(terminal)
         if not self._content:
             self._held += burst
-            due = terminal is not None or not self._hold
-            self._content = due and any(frame.has_content for frame in self._held)
+            self._seen = self._seen or any(frame.has_content for frame in burst)
+            self._content = self._seen and (terminal is not None or not self._hold)
             if not self._content:
+                if len(self._held) > MAX_HELD:
+                    raise UpstreamProtocol(f"Upstream {self._account.upstream} says nothing, over and over")
                 return []
             burst, self._held = self._held, []
         return burst
@@ -215,12 +268,20 @@ class Attempt:
             extra={"turn_id": self._call.turn.id, "fault": fault.name, "upstream": self._account.upstream}
             | {"account": self._account.credential},
         )
+        fault = msgspec.structs.replace(fault, info=self._without_secrets(fault.info))
         if fault.rest is not None:
             await self._rest(fault.rest)
         await self._conclude(fault)
         if fault.signature and self._lane.gives_back:
             return AttemptFailed(error_of(fault.info), again="fresh")
         return AttemptFailed(error_of(fault.info), again=fault.again, or_again=_is_soft(fault))
+
+    def _without_secrets(self, info: ErrorInfo) -> ErrorInfo:
+        """Upstreams quote what they were sent, keys of the operator included."""
+        message = info.message
+        for secret in self._secrets:
+            message = message.replace(secret, REDACTED)
+        return info if message == info.message else msgspec.structs.replace(info, message=message)
 
     async def _rest(self, rest: Rest) -> None:
         if not self._account.upstream:
@@ -255,11 +316,16 @@ def retry_after_s(headers: Mapping[str, str], clock: Clock) -> float | None:
     milliseconds, text = headers.get("retry-after-ms", ""), headers.get("retry-after", "")
     try:
         if milliseconds:
-            return max(0.0, float(milliseconds) / 1000)
-        return max(0.0, float(text)) if text else None
+            return _sensible(float(milliseconds) / 1000)
+        return _sensible(float(text)) if text else None
     except ValueError:
         pass
     try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - clock.now_ms() / 1000)
-    except (TypeError, ValueError):
+        return _sensible(parsedate_to_datetime(text).timestamp() - clock.now_ms() / 1000)
+    except (TypeError, ValueError, OverflowError, OSError):
         return None
+
+
+def _sensible(wait_s: float) -> float | None:
+    """Nobody means to be asked again in a month."""
+    return max(0.0, wait_s) if wait_s < MAX_WAIT_S else None

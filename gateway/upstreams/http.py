@@ -8,8 +8,9 @@ becomes an error of the kernel's tree whose text names the upstream, never its a
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from importlib.metadata import version
+from types import SimpleNamespace
 from typing import Final
 
 import aiohttp
@@ -27,6 +28,7 @@ USER_AGENT: Final = f"lingma-gateway/{version('lingma-gateway')}"
 MAX_ERROR_BYTES: Final = 64 * 1024
 """Of an error's body; what lies behind it is not read."""
 ERROR_BODY_S: Final = 5.0
+KEEPALIVE_S: Final = 30.0
 READ_BYTES: Final = 256 * 1024
 """What one read takes at most: events that wait for a slow client are decoded in pieces of this size."""
 
@@ -49,6 +51,8 @@ class UpstreamRequest(msgspec.Struct, frozen=True, kw_only=True):
     total_s: float = 600.0
     """The limit of everything together."""
     proxy: str | None = None
+    secrets: Sequence[str] = ()
+    """What of it nobody else may read."""
 
 
 class _TooLate(Exception):
@@ -159,27 +163,22 @@ class UpstreamHttp:
         """`ca_file`: certificates to trust beside those of the system."""
         self._ca_file = ca_file
         self._session: aiohttp.ClientSession | None = None
+        self._once: aiohttp.ClientSession | None = None
+        """Its connections are for one request each."""
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["UpstreamHttp"]:
         context = ssl.create_default_context()
         if self._ca_file is not None:
             context.load_verify_locations(self._ca_file)
-        connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=60, keepalive_timeout=60, ssl=context)
-        async with aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=("Accept", "Content-Type", "User-Agent"),
-            # Limits of ours stand around every wait instead: theirs would arm a timer for every chunk.
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None, sock_read=None),
-            read_bufsize=READ_BYTES,
-            trust_env=False,
-        ) as session:
-            self._session = session
+        pooled = aiohttp.TCPConnector(limit=0, ttl_dns_cache=60, keepalive_timeout=KEEPALIVE_S, ssl=context)
+        fresh = aiohttp.TCPConnector(limit=0, ttl_dns_cache=60, force_close=True, ssl=context)
+        async with _session(pooled) as session, _session(fresh) as once:
+            self._session, self._once = session, once
             try:
                 yield self
             finally:
-                self._session = None
+                self._session = self._once = None
 
     @contextlib.asynccontextmanager
     async def post(self, request: UpstreamRequest) -> AsyncIterator[UpstreamAnswer]:
@@ -194,14 +193,7 @@ class UpstreamHttp:
         until = now + request.total_s
         try:
             async with asyncio.timeout_at(min(now + limits.connect_s + limits.first_byte_s, until)):
-                response = await self._session.post(
-                    request.url,
-                    data=request.body,
-                    headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **request.headers},
-                    proxy=request.proxy,
-                    allow_redirects=False,
-                    timeout=aiohttp.ClientTimeout(total=None, connect=limits.connect_s),
-                )
+                response = await self._sent(request)
         except aiohttp.ConnectionTimeoutError:
             raise UpstreamTimeout(
                 f"Upstream {request.upstream} did not take a connection within {limits.connect_s:g} s",
@@ -214,7 +206,8 @@ class UpstreamHttp:
                 f"Upstream {request.upstream} sent no answer within {limits.first_byte_s:g} s",
                 phase="first_byte",
             ) from None
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            # A ValueError is about an address or a header that cannot be written.
             raise _broken(request, error) from None
         try:
             yield UpstreamAnswer(request, response, until)
@@ -225,6 +218,60 @@ class UpstreamHttp:
                 response.release()
             else:
                 response.close()
+
+    async def _sent(self, request: UpstreamRequest) -> aiohttp.ClientResponse:
+        """A connection that was kept may have been closed by its other end meanwhile, which shows when it is
+        used: then, and before anything was answered, the request is sent once more, on a new one.
+        """
+        assert self._session is not None
+        assert self._once is not None
+        connection = _Connection()
+        try:
+            return await _post(self._session, request, connection)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            if not connection.reused:
+                raise
+        return await _post(self._once, request, _Connection())
+
+
+class _Connection:
+    """What is known of a request's connection."""
+
+    def __init__(self) -> None:
+        self.reused = False
+
+
+async def _noted(_: object, context: SimpleNamespace, __: object) -> None:
+    context.trace_request_ctx.reused = True
+
+
+def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+    tracing = aiohttp.TraceConfig()
+    tracing.on_connection_reuseconn.append(_noted)
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        skip_auto_headers=("Accept", "Content-Type", "User-Agent"),
+        # Limits of ours stand around every wait instead: theirs would arm a timer for every chunk.
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None, sock_read=None),
+        read_bufsize=READ_BYTES,
+        trust_env=False,
+        trace_configs=[tracing],
+    )
+
+
+async def _post(
+    session: aiohttp.ClientSession, request: UpstreamRequest, connection: _Connection
+) -> aiohttp.ClientResponse:
+    return await session.post(
+        request.url,
+        data=request.body,
+        headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **request.headers},
+        proxy=request.proxy,
+        allow_redirects=False,
+        timeout=aiohttp.ClientTimeout(total=None, connect=request.limits.connect_s),
+        trace_request_ctx=connection,
+    )
 
 
 def _broken(request: UpstreamRequest, error: Exception) -> UpstreamUnavailable:

@@ -5,7 +5,7 @@ stream can be passed on as it came: the `raw` of all events joined, plus what is
 Framing follows the HTML standard: lines end with LF, CR or CRLF, a blank line ends an event, one byte order
 mark may come first. Two decisions go beyond it. A blank line made by a lone CR at the very end of the input
 waits for the next byte, which may be its LF; and at the end of the input an event whose last line is complete
-counts although its blank line is missing.
+counts although its blank line is missing. Blank lines that end nothing belong to the event that follows.
 """
 
 import re
@@ -21,6 +21,8 @@ MAX_EVENT_BYTES = 64 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
 # Atomic, so that CRLF is never taken for two line ends.
 _BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?:\r\n|\n|\r)")
+_LINE_ENDS = re.compile(rb"[\r\n]+")
+_CR_LF = b"\r\n"
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
@@ -43,6 +45,11 @@ class SseSplitter:
         self._max = max_event_bytes
         self._buffer = bytearray()
         self._searched = 0
+        """Where to look on."""
+        self._begun = False
+        """Of the next event more than line ends is there."""
+        self._begins = 0
+        """Where that begins."""
         self._first = True
         self._has_cr = False
 
@@ -58,15 +65,28 @@ class SseSplitter:
         if not self._has_cr:
             self._has_cr = b"\r" in chunk
         events: list[SseEvent] = []
-        start, position = 0, self._searched
-        while (end := self._end_of_event(position)) >= 0:
+        start, at, size = 0, self._searched, len(buffer)
+        while True:
+            if not self._begun:
+                # Any number of line ends may come before an event, and are part of it.
+                if at < size and buffer[at] in _CR_LF and (ends := _LINE_ENDS.match(buffer, at)) is not None:
+                    at = ends.end()
+                if at == size:
+                    break
+                self._begun, self._begins = True, at
+            end = self._end_of_event(at)
+            if end < 0:
+                # A blank line may have begun in the last three bytes: CR LF CR.
+                at = max(self._begins, size - 3)
+                break
             events.append(self._event(bytes(buffer[start:end])))
-            start = position = end
+            self._begun = False
+            start = at = end
         del buffer[:start]
+        self._searched = at - start
+        self._begins -= start
         if len(buffer) > self._max:
             raise self._too_large()
-        # A blank line may have begun in the last three bytes: CR LF CR.
-        self._searched = max(0, len(buffer) - 3)
         return events
 
     def eof(self) -> SseEvent | None:

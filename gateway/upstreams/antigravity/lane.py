@@ -144,7 +144,8 @@ class AntigravityLane:
             url=self._url(),
             # The very same object when nothing was to be changed.
             body=dumps(payload),
-            headers=self._parts.credentials[call.account].headers(default=default),
+            headers={},
+            credential=self._parts.credentials[call.account].headers(default=default),
             streams=self._stream,
             now_ms=self._parts.clock.now_ms(),
         )

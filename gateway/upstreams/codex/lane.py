@@ -100,13 +100,13 @@ class CodexLane:
         headers = dict(passed_on(turn))
         if cache_key is not None:
             headers["Session-Id"] = cache_key
-        headers.update(parts.credentials[self._call.account].headers(default="bearer"))
         return upstream_request(
             config,
             self._call,
             url=f"{config.base_urls[0]}/responses{'/compact' if self._compact else ''}",
             body=dumps(body),
             headers=headers,
+            credential=parts.credentials[self._call.account].headers(default="bearer"),
             streams=stream and not self._compact,
             now_ms=parts.clock.now_ms(),
         )

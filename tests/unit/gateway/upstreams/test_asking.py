@@ -8,12 +8,25 @@ from tests.support.codex import chat, config_of
 NOW_MS = 1_000_000
 
 
-def asked(*, streams: bool, left_ms: int = 9000, headers: dict[str, str] | None = None) -> UpstreamRequest:
+def asked(
+    *,
+    streams: bool,
+    left_ms: int = 9000,
+    headers: dict[str, str] | None = None,
+    credential: dict[str, str] | None = None,
+) -> UpstreamRequest:
     turn = chat({"role": "user", "content": "hi"})
     call = Call(turn=turn, model="m", account="one", attempt=1, deadline_ms=NOW_MS + left_ms, queue_until=0)
     config = config_of("http://up", proxy="http://proxy:1")
     return upstream_request(
-        config, call, url="http://up/x", body=b"{}", headers=headers or {}, streams=streams, now_ms=NOW_MS
+        config,
+        call,
+        url="http://up/x",
+        body=b"{}",
+        headers=headers or {},
+        credential=credential or {},
+        streams=streams,
+        now_ms=NOW_MS,
     )
 
 
@@ -41,5 +54,12 @@ def test_a_deadline_that_has_passed_leaves_nothing() -> None:
 
 
 def test_what_the_dialect_says_goes_over_what_all_say() -> None:
-    made = asked(streams=True, headers={"Accept": "x/y", "Authorization": "Bearer k"})
+    made = asked(streams=True, headers={"Accept": "x/y"}, credential={"Authorization": "Bearer k"})
     assert made.headers == {"Content-Type": "application/json", "Accept": "x/y", "Authorization": "Bearer k"}
+
+
+def test_what_nobody_else_may_read() -> None:
+    made = asked(
+        streams=True, credential={"Authorization": "Bearer long-secret", "x-org": "org", "x-k": "abcdef"}
+    )
+    assert made.secrets == ("Bearer long-secret", "long-secret", "abcdef")

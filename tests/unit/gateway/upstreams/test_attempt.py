@@ -82,6 +82,7 @@ class Lane:
             url=f"http://127.0.0.1:{self._port}/responses",
             body=b"{}",
             headers={},
+            secrets=("top-secret-key",),
             limits=HttpLimits(idle_s=0.2, first_byte_s=0.2, connect_s=0.2),
             total_s=self._total_s,
         )
@@ -304,6 +305,59 @@ async def test_an_error_whose_body_hangs_is_soon_an_error(monkeypatch: pytest.Mo
         assert (failed.again, failed.error.kind) == ("next", ErrorKind.UPSTREAM_UNAVAILABLE)
 
 
+async def test_keys_that_an_upstream_quotes_are_not_told() -> None:
+    quoted = b'{"error": {"message": "bad request with top-secret-key"}}'
+    failed = event("response.failed", response={"error": {"code": "x", "message": "top-secret-key!"}})
+    async with against(Upstream(quoted, status=400, kind="application/json")) as bench:
+        assert (await bench.fails()).error.message == "bad request with [redacted]"
+    async with against(Upstream(failed)) as bench:
+        assert (await bench.fails()).error.message == "[redacted]!"
+    upstream = Upstream(CREATED + ADDED + DELTA, failed)
+    async with against(upstream) as bench:
+        upstream.heard = bench.heard
+        result, _ = await bench.run()
+        assert result.error is not None
+        assert result.error.message == "[redacted]!"
+
+
+async def test_noise_without_end_is_no_answer() -> None:
+    noise = b": x\n\n" * (attempts.MAX_HELD + 2)
+    async with against(Upstream(noise, hang=True)) as bench:
+        failed = await bench.fails()
+        assert (failed.again, "over and over" in failed.error.message) == ("next", True)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        event("response.created", response={})[:-2] + b"," + b"[]," * 3_000_000 + b"\n\n",
+        b'data: {"type":"response.created","response":' + b"[" * 100_000 + b"\n\n",
+        b'data: {"type":"response.output_text.delta","delta":"\xff\xfe"}\n\n',
+    ],
+    ids=["rich", "deep", "no UTF-8"],
+)
+async def test_what_cannot_be_decoded_costs_the_attempt_alone(body: bytes) -> None:
+    async with against(Upstream(body)) as bench:
+        failed = await bench.fails()
+        assert (failed.again, failed.error.kind) == ("next", ErrorKind.UPSTREAM_PROTOCOL)
+
+
+async def test_a_decoder_that_stumbles_behind_content_ends_the_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stumble(self: Lane, event: SseEvent, seq: int) -> Frame:
+        if b"later" in event.raw:
+            raise RecursionError
+        return self._decoder.feed_data(event.raw, event.data, seq)
+
+    monkeypatch.setattr(Lane, "feed", stumble)
+    upstream = Upstream(CREATED + ADDED + DELTA, b"data: later\n\n", COMPLETED)
+    async with against(upstream) as bench:
+        upstream.heard = bench.heard
+        result, _ = await bench.run()
+        assert result.text == "Hi"
+        assert result.error is not None
+        assert result.error.kind == ErrorKind.UPSTREAM_PROTOCOL
+
+
 async def test_rejected_reasoning_is_left_out_once() -> None:
     async with against(Upstream(CREATED, REJECTED)) as bench:
         failed = await bench.fails()
@@ -378,6 +432,10 @@ async def test_a_request_that_has_no_key_moves_on_and_rests_nobody(caplog: pytes
         ({"retry-after": "Thu, 01 Jan 1970 00:00:10 GMT"}, 10),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "-1"}, 0),
+        ({"retry-after": "1e99"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "Mon, 01 Jan 99999999999 00:00:00 GMT"}, None),
         ({}, None),
     ],
 )

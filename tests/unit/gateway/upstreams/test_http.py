@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import msgspec
 import pytest
@@ -170,6 +171,60 @@ async def test_everything_together_has_a_limit(says: tuple[bytes, ...]) -> None:
             async with http.post(limited) as answer:
                 await answer.read(100)
         assert caught.value.phase == "total"
+
+
+class Forgetful:
+    """Answers a connection's first request, and closes it upon the second."""
+
+    def __init__(self, *, ever: bool = True) -> None:
+        self.ever = ever
+        self.heard: list[int] = []
+        """Requests, by the number of their connection."""
+        self.connections = 0
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        number = self.connections
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            for count in range(2):
+                await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(len(b'{"a":1}'))
+                self.heard.append(number)
+                if count or not self.ever:
+                    break
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+        writer.transport.abort()
+
+
+async def test_a_kept_connection_that_turns_out_closed_costs_nothing() -> None:
+    server = Forgetful()
+    listener = await asyncio.start_server(server, "127.0.0.1", 0)
+    asked = request(listener.sockets[0].getsockname()[1])
+    async with UpstreamHttp().running() as http:
+        for _ in range(3):
+            async with http.post(asked) as answer:
+                assert await answer.read(10) == b"ok"
+    listener.close()
+    assert server.heard == [1, 1, 2, 3] or server.heard == [1, 1, 2, 3, 3, 4], "each but the first once more"
+
+
+async def test_a_new_connection_that_is_closed_is_not_asked_again() -> None:
+    server = Forgetful(ever=False)
+    listener = await asyncio.start_server(server, "127.0.0.1", 0)
+    async with UpstreamHttp().running() as http:
+        with pytest.raises(UpstreamUnavailable):
+            async with http.post(request(listener.sockets[0].getsockname()[1])):
+                pass
+    listener.close()
+    assert server.heard == [1]
+
+
+@pytest.mark.parametrize("wrong", [{"url": "http://a..b/"}, {"headers": {"x": "a\r\nb"}}])
+async def test_what_cannot_be_written_is_an_upstream_that_is_not_there(wrong: dict[str, Any]) -> None:
+    async with UpstreamHttp().running() as http:
+        with pytest.raises(UpstreamUnavailable):
+            async with http.post(msgspec.structs.replace(request(1), **wrong)):
+                pass
 
 
 async def test_a_body_that_breaks_off_is_told() -> None:
