@@ -14,7 +14,7 @@ from gateway.sessions.policy import affinity
 from gateway.settings_upstreams import ReplaySettings
 from gateway.store.backends import Stores
 from gateway.store.kv_memory import MemoryKV
-from gateway.store.kv_modes import Availability, BestEffortKV, RequiredKV
+from gateway.store.kv_modes import Availability, RequiredKV
 from gateway.turn.ports import Executor
 from gateway.turn.request import Turn
 from gateway.upstreams.antigravity.executor import AntigravityExecutor
@@ -49,7 +49,7 @@ async def open_upstreams(
     required = RequiredKV(modes)
     credentials = {one.name: credentials_of(one, environ) for one in config.upstreams}
     cooldowns = Cooldowns(
-        BestEffortKV(required),
+        required,
         stores.keys,
         clock,
         accounts_of(config.upstreams, config.routes),

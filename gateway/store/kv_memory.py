@@ -18,6 +18,8 @@ from gateway.store.kv import (
 )
 
 MAX_ENTRIES = 10_240
+MAX_BYTES = 256 * 1024 * 1024
+"""Of keys and values."""
 EVICT_AT_ONCE = 128
 PURGE_EVERY_S = 60.0
 
@@ -30,10 +32,17 @@ class _Entry(NamedTuple):
 
 class MemoryKV:
     def __init__(
-        self, clock: Clock, *, max_entries: int = MAX_ENTRIES, evict_at_once: int = EVICT_AT_ONCE
+        self,
+        clock: Clock,
+        *,
+        max_entries: int = MAX_ENTRIES,
+        max_bytes: int = MAX_BYTES,
+        evict_at_once: int = EVICT_AT_ONCE,
     ) -> None:
         self._clock = clock
         self._max_entries = max_entries
+        self._max_bytes = max_bytes
+        self._bytes = 0
         self._evict_at_once = evict_at_once
         self._entries: dict[bytes, _Entry] = {}
         """Oldest first; writing an entry or giving it another end makes it the newest."""
@@ -72,7 +81,7 @@ class MemoryKV:
         found = 0
         for key in map(checked_key, keys):
             if self._live(key) is not None:
-                del self._entries[key]
+                self._drop(key)
                 found += 1
         return found
 
@@ -111,7 +120,7 @@ class MemoryKV:
     def _live(self, key: bytes) -> _Entry | None:
         entry = self._entries.get(key)
         if entry is not None and entry.end is not None and entry.end < self._clock.monotonic():
-            del self._entries[key]
+            self._drop(key)
             return None
         return entry
 
@@ -120,19 +129,29 @@ class MemoryKV:
         self._put(key, _Entry(value, self._clock.monotonic() + ttl_s if ttl_s else None))
 
     def _put(self, key: bytes, entry: _Entry) -> None:
-        self._entries.pop(key, None)
+        if key in self._entries:
+            self._drop(key)
         self._entries[key] = entry
+        self._bytes += len(key) + len(entry.value)
         now = self._clock.monotonic()
-        if now >= self._purge_at or len(self._entries) > self._max_entries:
+        if now >= self._purge_at or self._is_full():
             self._purge(now)
         if len(self._entries) > self._max_entries:
             for old in list(self._entries)[: self._evict_at_once]:
-                del self._entries[old]
+                self._drop(old)
+        while self._is_full() and len(self._entries) > 1:
+            self._drop(next(iter(self._entries)))
+
+    def _is_full(self) -> bool:
+        return len(self._entries) > self._max_entries or self._bytes > self._max_bytes
+
+    def _drop(self, key: bytes) -> None:
+        self._bytes -= len(key) + len(self._entries.pop(key).value)
 
     def _purge(self, now: float) -> None:
         self._purge_at = now + PURGE_EVERY_S
         for key in [k for k, e in self._entries.items() if e.end is not None and e.end < now]:
-            del self._entries[key]
+            self._drop(key)
 
 
 def _number(text: bytes) -> int:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from gateway.kernel.errors import InvalidRequest
+from gateway.kernel.json import JsonObject, dumps
 from gateway.turn.ports import Call
 from gateway.upstreams.config import UpstreamConfig
 from gateway.upstreams.http import HttpLimits, UpstreamRequest
@@ -16,19 +18,26 @@ def upstream_request(
     call: Call,
     *,
     url: str,
-    body: bytes,
+    body: JsonObject,
     headers: Mapping[str, str],
     credential: Mapping[str, str],
     streams: bool,
     now_ms: int,
 ) -> UpstreamRequest:
-    """headers: the dialect's own. credential: its headers. streams: whether the answer will be events."""
+    """headers: the dialect's own. credential: its headers. streams: whether the answer will be events.
+
+    Raises InvalidRequest for a body that is nested deeper than JSON is written.
+    """
+    try:
+        written = dumps(body)
+    except TypeError:
+        raise InvalidRequest("The request is nested too deep to be passed on") from None
     total_s = max(0.0, (call.deadline_ms - now_ms) / 1000)
     timeouts = config.timeouts
     return UpstreamRequest(
         upstream=config.name,
         url=url,
-        body=body,
+        body=written,
         headers={
             "Content-Type": "application/json",
             "Accept": "text/event-stream" if streams else "application/json",

@@ -36,10 +36,11 @@ def _of_upstream(upstream: UpstreamConfig, environ: Mapping[str, str]) -> Iterat
     for one in upstream.credentials:
         credential = Credential(upstream.name, one, environ)
         where = f"variable {one.api_key_env}" if one.api_key_env else f"file {one.api_key_file}"
+        where = "field api_key" if one.api_key is not None else where
         try:
             credential.headers(default="bearer")
         except UpstreamUnavailable:
-            yield f"upstream {upstream.name}: credential {one.id} has no key: the {where} holds none"
+            yield f"upstream {upstream.name}: credential {one.id}: the {where} holds no key"
     if upstream.ca_file is not None and not upstream.ca_file.is_file():
         yield f"upstream {upstream.name}: there is no file {upstream.ca_file} (ca_file)"
 

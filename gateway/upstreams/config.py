@@ -74,6 +74,16 @@ HttpAddress: TypeAlias = Annotated[str, AfterValidator(_http_address)]
 BaseAddress: TypeAlias = Annotated[HttpAddress, AfterValidator(_base_address)]
 
 
+def _printable(value: str) -> str:
+    if not (value.isascii() and value.isprintable()):
+        raise ValueError("a header holds printable ASCII alone")
+    return value
+
+
+HeaderName: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
+HeaderValue: TypeAlias = Annotated[str, AfterValidator(_printable)]
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -88,7 +98,7 @@ class CredentialConfig(_Part):
     """Read again when it changes, so that keys rotate without a restart."""
     auth: Literal["bearer", "api_key"] | None = None
     """How the key is sent; by default as the kind of upstream wants it."""
-    headers: Mapping[str, str] = {}
+    headers: Mapping[HeaderName, HeaderValue] = {}
     """Sent with every request, such as an organisation's id."""
     project: str | None = None
     """The Google Cloud project of a Code Assist account."""
@@ -207,9 +217,12 @@ NOTHING = UpstreamsConfig()
 
 def read_upstreams_file(path: Path) -> UpstreamsConfig:
     """From YAML, of which JSON is a part. Raises ValueError naming the place, and OSError."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is no file")
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        # What a tag makes of a value may fail in many ways, and would tell the value.
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark is not None else ""
         raise ValueError(f"{path} is no valid YAML{where}") from None

@@ -1,11 +1,12 @@
 """Credentials that had better not be asked for a while, known to every replica.
 
 Whoever meets a limit or a refusal writes it to the store, where it ends by itself; each replica reads all of
-them once a second, so that asking costs nothing. The store being away means that replicas know only of what
-they met themselves.
+them once a second, so that asking costs nothing, and an operator may end one by deleting it there. The store
+being away means that replicas know only of what they met themselves, and of what they read last.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -13,9 +14,10 @@ from typing import NamedTuple
 import msgspec
 
 from gateway.kernel.clock import Clock
+from gateway.kernel.errors import StoreError
 from gateway.store.keys import Keys
 from gateway.store.kv import KVSetOptions
-from gateway.store.kv_modes import BestEffortKV
+from gateway.store.kv_modes import RequiredKV
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +45,8 @@ class _Cooling(msgspec.Struct):
     reason: str = ""
     key: str = ""
     """Which key of the credential it was; another one need not rest."""
+    shared: bool = False
+    """The store has it: when it no longer does, somebody has ended the rest."""
 
 
 class _Watched(NamedTuple):
@@ -60,7 +64,7 @@ class Cooldowns:
 
     def __init__(
         self,
-        kv: BestEffortKV,
+        kv: RequiredKV,
         keys: Keys,
         clock: Clock,
         accounts: Sequence[Account],
@@ -103,7 +107,11 @@ class Cooldowns:
             extra={"upstream": account.upstream, "account": account.credential, "reason": reason}
             | {"for_s": round(for_s, 3), "model": account.model, "soft": soft},
         )
-        await self._kv.kv_set(self._key(watched), msgspec.json.encode(cooling), KVSetOptions(px=for_s))
+        try:
+            await self._kv.kv_set(self._key(watched), msgspec.json.encode(cooling), KVSetOptions(px=for_s))
+            cooling.shared = True
+        except StoreError as error:
+            log.warning("upstream.cooling_unshared", extra={"error": type(error).__name__})
 
     async def warm(self, account: Account) -> None:
         """It answered, so it does not fail any more. What was forbidden meanwhile stays so: the question may
@@ -112,20 +120,27 @@ class Cooldowns:
         for one in {account, account._replace(model="")}:
             watched = _Watched(one, soft=True)
             if self._cooling.pop(watched, None) is not None:
-                await self._kv.kv_del(self._key(watched))
+                with contextlib.suppress(StoreError):
+                    await self._kv.kv_del(self._key(watched))
 
     async def refresh(self) -> None:
         """Take over what other replicas met, and forget what has passed."""
         if not self._watched:
             return
-        values = await self._kv.kv_mget(*map(self._key, self._watched))
         now_ms = self._clock.now_ms()
+        try:
+            values = await self._kv.kv_mget(*map(self._key, self._watched))
+        except StoreError as error:
+            log.debug("upstream.cooldowns_unread", extra={"error": type(error).__name__})
+            values = [None] * len(self._watched)
+            own = self._cooling
+        else:
+            own = {watched: one for watched, one in self._cooling.items() if not one.shared}
+        self._cooling = {}
         for watched, value in zip(self._watched, values, strict=True):
-            longest = max(_read(value), self._cooling.get(watched, _AWAKE), key=lambda one: one.until_ms)
+            longest = max(_read(value, now_ms), own.get(watched, _AWAKE), key=lambda one: one.until_ms)
             if longest.until_ms > now_ms:
                 self._cooling[watched] = longest
-            else:
-                self._cooling.pop(watched, None)
 
     async def run(self) -> None:
         """Refresh until cancelled."""
@@ -137,10 +152,13 @@ class Cooldowns:
         return self._keys.cooldown(*watched.account, "soft" if watched.soft else "hard")
 
 
-def _read(value: bytes | None) -> _Cooling:
+def _read(value: bytes | None, now_ms: int) -> _Cooling:
     if value is None:
         return _AWAKE
     try:
-        return msgspec.json.decode(value, type=_Cooling)
+        cooling = msgspec.json.decode(value, type=_Cooling)
     except msgspec.DecodeError:
         return _AWAKE
+    cooling.until_ms = min(cooling.until_ms, now_ms + round(MAX_COOLDOWN_S * 1000))
+    cooling.shared = True
+    return cooling

@@ -33,6 +33,8 @@ class Credential:
         key = self._current()
         if not key:
             raise UpstreamUnavailable(f"Upstream {self._upstream} has no key for credential {self.id}")
+        if not (key.isascii() and key.isprintable()):
+            raise UpstreamUnavailable(f"Upstream {self._upstream}: the key of credential {self.id} is no key")
         if (self._auth or default) == "bearer":
             return {**self._headers, "Authorization": f"Bearer {key}"}
         return {**self._headers, "x-goog-api-key": key}

@@ -136,7 +136,7 @@ def test_check_config_looks_at_upstreams_and_their_keys(tmp_path: Path) -> None:
     result = run("check-config", UPSTREAMS_FILE=str(file))
     assert result.returncode == 2
     assert "upstream openai (codex): credentials team; models gpt" in result.stdout
-    assert "credential team has no key: the variable TEAM_KEY holds none" in result.stderr
+    assert "credential team: the variable TEAM_KEY holds no key" in result.stderr
     assert "upstream openai lists no model 'gpt-9'" in result.stderr
     file.write_text(file.read_text().replace("gpt-9", "gpt"))
     result = run("check-config", UPSTREAMS_FILE=str(file), TEAM_KEY="secret-value")

@@ -19,7 +19,7 @@ from gateway.replay.antigravity import AntigravityReplay
 from gateway.store.keys import Keys
 from gateway.store.kv import KVClient
 from gateway.store.kv_memory import MemoryKV
-from gateway.store.kv_modes import Availability, BestEffortKV, RequiredKV
+from gateway.store.kv_modes import Availability, RequiredKV
 from gateway.store.leases_memory import MemoryLeases
 from gateway.turn.frame import Burst
 from gateway.turn.losses import Loss
@@ -99,7 +99,7 @@ class Bench:
         self.clock: Clock = SystemClock()
         self.kv: KVClient = MemoryKV(self.clock) if kv is None else kv
         required = RequiredKV(Availability(self.kv))
-        self.cooldowns = Cooldowns(BestEffortKV(required), Keys(), self.clock, accounts_of([config]))
+        self.cooldowns = Cooldowns(required, Keys(), self.clock, accounts_of([config]))
         self.config = config
         self.executor = AntigravityExecutor(
             config,

@@ -17,7 +17,7 @@ from gateway.protocols.responses.parse import parse_responses
 from gateway.replay.codex import CodexReplay
 from gateway.store.keys import Keys
 from gateway.store.kv_memory import MemoryKV
-from gateway.store.kv_modes import Availability, BestEffortKV, RequiredKV
+from gateway.store.kv_modes import Availability, RequiredKV
 from gateway.turn.fold import TurnResult, fold
 from gateway.turn.frame import Frame
 from gateway.turn.ports import Call
@@ -84,7 +84,7 @@ class Bench:
         options = {name: config.pop(name) for name in ("isolation", "all_clients") if name in config}
         self.config = config_of(url, **config)
         modes = Availability(self.kv)
-        others = BestEffortKV(RequiredKV(Availability(MemoryKV(CLOCK))))
+        others = RequiredKV(Availability(MemoryKV(CLOCK)))
         self.cooldowns = Cooldowns(others, Keys(), CLOCK, accounts_of([self.config]))
         self.executor = CodexExecutor(
             self.config,

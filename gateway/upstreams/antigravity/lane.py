@@ -14,7 +14,7 @@ import msgspec
 
 from gateway.kernel.clock import Clock
 from gateway.kernel.errors import InvalidRequest
-from gateway.kernel.json import JsonObject, dumps
+from gateway.kernel.json import JsonObject
 from gateway.replay.antigravity import AntigravityReplay
 from gateway.replay.derived import gemini_session_id
 from gateway.replay.scope import Isolation
@@ -142,8 +142,7 @@ class AntigravityLane:
             config,
             call,
             url=self._url(),
-            # The very same object when nothing was to be changed.
-            body=dumps(payload),
+            body=payload,
             headers={},
             credential=self._parts.credentials[call.account].headers(default=default),
             streams=self._stream,

@@ -28,6 +28,9 @@ _KEPT: Final = frozenset({"x-codex-turn-state"})
 LITE: Final = "x-openai-internal-codex-responses-lite"
 _OF_SOCKETS: Final = "responses_websockets="
 
+MAX_VALUE: Final = 8192
+"""Characters."""
+
 
 def passed_on(turn: Turn) -> Mapping[str, str]:
     if turn.raw.dialect != "responses":
@@ -38,7 +41,14 @@ def passed_on(turn: Turn) -> Mapping[str, str]:
     return passed
 
 
+def is_header_value(text: str) -> bool:
+    """Printable ASCII, as much as a header may hold."""
+    return len(text) <= MAX_VALUE and text.isascii() and text.isprintable()
+
+
 def _passes(name: str, value: str) -> bool:
+    if not is_header_value(value):
+        return False
     if name in _KEPT or (name == "openai-beta" and _OF_SOCKETS in value):
         return False
     return name in _PASSED or name.startswith(_PASSED_PREFIX)

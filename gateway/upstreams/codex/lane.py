@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from gateway.kernel.clock import Clock
-from gateway.kernel.json import JsonObject, dumps, loads
+from gateway.kernel.json import JsonObject, loads
 from gateway.replay.codex import CodexReplay, Seen
 from gateway.replay.derived import derived_session
 from gateway.replay.scope import Isolation, ReplayScope
@@ -26,7 +26,7 @@ from gateway.upstreams.codex.compaction import NO_COMPACTION, is_compacted, judg
 from gateway.upstreams.codex.decode import CodexDecoder
 from gateway.upstreams.codex.edits import Shape, has_sealed, has_stored
 from gateway.upstreams.codex.errors import ITEM_MISSING, classify, read_error
-from gateway.upstreams.codex.headers import passed_on
+from gateway.upstreams.codex.headers import is_header_value, passed_on
 from gateway.upstreams.codex.replay_inject import inject
 from gateway.upstreams.codex.replay_session import prompt_cache_key, replay_scope
 from gateway.upstreams.codex.replay_store import answered_turn
@@ -98,13 +98,13 @@ class CodexLane:
         self._names_stored = has_stored(body)
         body, cache_key = self._with_cache_key(body)
         headers = dict(passed_on(turn))
-        if cache_key is not None:
+        if cache_key is not None and is_header_value(cache_key):
             headers["Session-Id"] = cache_key
         return upstream_request(
             config,
             self._call,
             url=f"{config.base_urls[0]}/responses{'/compact' if self._compact else ''}",
-            body=dumps(body),
+            body=body,
             headers=headers,
             credential=parts.credentials[self._call.account].headers(default="bearer"),
             streams=stream and not self._compact,

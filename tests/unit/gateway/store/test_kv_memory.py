@@ -69,3 +69,15 @@ async def test_only_numbers_as_redis_writes_them_can_be_added_to(text: bytes) ->
     with pytest.raises(StoreError):
         await kv.kv_incrby(b"k", 1)
     assert await kv.kv_get(b"k") == text
+
+
+async def test_bytes_are_bounded_and_the_oldest_go() -> None:
+    kv = MemoryKV(FakeClock(), max_bytes=100)
+    for number in range(4):
+        await kv.kv_set(b"k%d" % number, b"x" * 30)
+    assert await kv.kv_mget(b"k0", b"k1", b"k2", b"k3") == [None, b"x" * 30, b"x" * 30, b"x" * 30]
+    await kv.kv_set(b"k1", b"x" * 10)
+    await kv.kv_set(b"k4", b"x" * 20)
+    assert await kv.kv_get(b"k2") is not None, "what was written again takes what it takes now"
+    await kv.kv_set(b"big", b"x" * 200)
+    assert len(kv) == 1, "the newest stays, whatever its size"

@@ -1,5 +1,8 @@
+from typing import Any
+
 import pytest
 
+from gateway.kernel.errors import InvalidRequest
 from gateway.turn.ports import Call
 from gateway.upstreams.asking import upstream_request
 from gateway.upstreams.http import UpstreamRequest
@@ -14,6 +17,7 @@ def asked(
     left_ms: int = 9000,
     headers: dict[str, str] | None = None,
     credential: dict[str, str] | None = None,
+    body: Any = None,
 ) -> UpstreamRequest:
     turn = chat({"role": "user", "content": "hi"})
     call = Call(turn=turn, model="m", account="one", attempt=1, deadline_ms=NOW_MS + left_ms, queue_until=0)
@@ -22,7 +26,7 @@ def asked(
         config,
         call,
         url="http://up/x",
-        body=b"{}",
+        body=body or {},
         headers=headers or {},
         credential=credential or {},
         streams=streams,
@@ -63,3 +67,11 @@ def test_what_nobody_else_may_read() -> None:
         streams=True, credential={"Authorization": "Bearer long-secret", "x-org": "org", "x-k": "abcdef"}
     )
     assert made.secrets == ("Bearer long-secret", "long-secret", "abcdef")
+
+
+def test_what_is_nested_too_deep_to_be_written_is_the_clients() -> None:
+    deep: Any = {}
+    for _ in range(300):
+        deep = {"a": deep}
+    with pytest.raises(InvalidRequest):
+        asked(streams=True, body=deep)

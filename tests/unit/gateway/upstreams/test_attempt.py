@@ -14,7 +14,7 @@ from gateway.kernel.ids import TurnId
 from gateway.kernel.json import dumps
 from gateway.store.keys import Keys
 from gateway.store.kv_memory import MemoryKV
-from gateway.store.kv_modes import Availability, BestEffortKV, RequiredKV
+from gateway.store.kv_modes import Availability, RequiredKV
 from gateway.turn.events import TurnFailed
 from gateway.turn.fold import TurnResult, fold
 from gateway.turn.frame import Frame
@@ -139,7 +139,7 @@ class Bench:
     def __init__(self, http: UpstreamHttp, port: int) -> None:
         self.heard = asyncio.Event()
         clock = FakeClock()
-        kv = BestEffortKV(RequiredKV(Availability(MemoryKV(clock))))
+        kv = RequiredKV(Availability(MemoryKV(clock)))
         self.cooldowns = Cooldowns(kv, Keys(), clock, [Account("one", "a"), Account("one", "a", "gpt")])
         self.http = http
         self.port = port

@@ -45,8 +45,8 @@ def test_keys_that_cannot_be_found_are_named(tmp_path: Path) -> None:
     asked = config(tmp_path)
     (tmp_path / "key").unlink()
     env, file = problems(asked, {"KEY": " "})
-    assert env == "upstream openai: credential env has no key: the variable KEY holds none"
-    assert file.startswith("upstream openai: credential file has no key: the file ")
+    assert env == "upstream openai: credential env: the variable KEY holds no key"
+    assert file.startswith("upstream openai: credential file: the file ")
 
 
 def test_files_of_certificates_must_be_there(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from gateway.kernel.clock import FakeClock
 from gateway.kernel.errors import StoreUnavailable
 from gateway.store.keys import Keys
 from gateway.store.kv_memory import MemoryKV
-from gateway.store.kv_modes import Availability, BestEffortKV, RequiredKV
+from gateway.store.kv_modes import Availability, RequiredKV
 from gateway.upstreams.cooldowns import MAX_COOLDOWN_S, Account, Cooldowns
 
 ONE = Account("openai", "one")
@@ -19,10 +19,10 @@ class Fleet:
         self.up = True
         self.kv = MemoryKV(self.clock)
         modes = Availability(MemoryKV(self.clock), self.kv, connected=lambda: self.up)
-        self.best_effort = BestEffortKV(RequiredKV(modes))
+        self.required = RequiredKV(modes)
 
     def replica(self) -> Cooldowns:
-        return Cooldowns(self.best_effort, Keys(), self.clock, [ONE, ONE_BIG, Account("openai", "two")])
+        return Cooldowns(self.required, Keys(), self.clock, [ONE, ONE_BIG, Account("openai", "two")])
 
 
 def left_s(replica: Cooldowns, model: str = "", *, soft: bool = False) -> float:
@@ -88,9 +88,7 @@ async def test_who_answers_fails_no_more_and_is_forbidden_all_the_same() -> None
 async def test_another_key_does_not_rest() -> None:
     fleet = Fleet()
     now = "old"
-    replicas = [
-        Cooldowns(fleet.best_effort, Keys(), fleet.clock, [ONE], key_id=lambda _: now) for _ in range(2)
-    ]
+    replicas = [Cooldowns(fleet.required, Keys(), fleet.clock, [ONE], key_id=lambda _: now) for _ in range(2)]
     here, there = replicas
     await here.cool(ONE, 1800, "credential_refused")
     await there.refresh()
@@ -126,9 +124,32 @@ async def test_models_that_nobody_configured_do_not_fill_the_store() -> None:
     assert len(fleet.kv) == 0
 
 
+async def test_what_somebody_deletes_in_the_store_is_over_everywhere() -> None:
+    fleet = Fleet()
+    here, there = fleet.replica(), fleet.replica()
+    await here.cool(ONE, 60, "credential_refused")
+    await there.refresh()
+    await fleet.kv.kv_del(Keys().cooldown(*ONE, "hard"))
+    for replica in (here, there):
+        assert left_s(replica) > 0
+        await replica.refresh()
+        assert left_s(replica) == 0
+
+
+async def test_what_is_read_from_the_store_is_bounded() -> None:
+    fleet = Fleet()
+    here = fleet.replica()
+    await fleet.kv.kv_set(Keys().cooldown(*ONE, "hard"), b'{"until_ms":1' + b"0" * 400 + b"}")
+    await here.refresh()
+    assert left_s(here) <= MAX_COOLDOWN_S
+    await fleet.kv.kv_set(Keys().cooldown(*ONE, "hard"), b'{"until_ms":9000000000000000}')
+    await here.refresh()
+    assert left_s(here) == pytest.approx(MAX_COOLDOWN_S)
+
+
 async def test_nothing_to_watch_asks_nothing() -> None:
     fleet = Fleet()
-    nobody = Cooldowns(fleet.best_effort, Keys(), fleet.clock, [])
+    nobody = Cooldowns(fleet.required, Keys(), fleet.clock, [])
     fleet.up = False
     await nobody.refresh()
     with pytest.raises(StoreUnavailable):

@@ -6,7 +6,7 @@ from gateway.engine.routing import Accounts, Resting
 from gateway.kernel.clock import FakeClock
 from gateway.store.keys import Keys
 from gateway.store.kv_memory import MemoryKV
-from gateway.store.kv_modes import Availability, BestEffortKV, RequiredKV
+from gateway.store.kv_modes import Availability, RequiredKV
 from gateway.upstreams.config import UpstreamConfig, UpstreamsConfig
 from gateway.upstreams.cooldowns import Account, Cooldowns
 from gateway.upstreams.pool import HttpUpstream, accounts_of, credentials_of
@@ -25,7 +25,7 @@ EXECUTOR: Any = object()
 
 def upstream() -> tuple[HttpUpstream, Cooldowns]:
     clock = FakeClock()
-    kv = BestEffortKV(RequiredKV(Availability(MemoryKV(clock))))
+    kv = RequiredKV(Availability(MemoryKV(clock)))
     cooldowns = Cooldowns(kv, Keys(), clock, accounts_of([CONFIG]))
     return HttpUpstream(CONFIG, EXECUTOR, cooldowns), cooldowns
 

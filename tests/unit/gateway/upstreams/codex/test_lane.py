@@ -76,6 +76,15 @@ async def test_only_what_names_the_conversation_goes_on() -> None:
     }
 
 
+@pytest.mark.parametrize("odd", ["a\nb", "a\x01", "é", "x" * 9000])
+async def test_what_no_header_may_hold_stays_out_of_headers(odd: str) -> None:
+    made = await request(chat(HI, prompt_cache_key=odd))
+    assert body(made)["prompt_cache_key"] == odd.strip()
+    assert "Session-Id" not in made.headers
+    made = await request(responses("hi", headers={"session_id": odd, "x-codex-window-id": "w"}))
+    assert made.headers.keys() & {"session_id", "x-codex-window-id"} == {"x-codex-window-id"}
+
+
 async def test_headers_of_the_credential_are_added() -> None:
     credentials = [
         {"id": "one", "api_key": "k", "headers": {"OpenAI-Organization": "org"}, "auth": "api_key"}
