@@ -35,9 +35,10 @@ async def test_every_sdk_is_answered(ask: Any, stream: bool, envelope: bool) -> 
 
 
 @streamed_or_not
-async def test_a_gemini_clients_own_answer(stream: bool) -> None:
+@each_envelope
+async def test_a_gemini_clients_own_answer(stream: bool, envelope: bool) -> None:
     """What only Gemini says arrives: ids of answers, parts and members of its own."""
-    async with serving() as on:
+    async with serving(AntigravityServer(envelope=envelope)) as on:
         asked: Any = {"model": MODEL, "contents": "draw"}
         if stream:
             chunks = [chunk async for chunk in await on.google.models.generate_content_stream(**asked)]
@@ -49,9 +50,10 @@ async def test_a_gemini_clients_own_answer(stream: bool) -> None:
         assert picture.data == base64.b64decode(PIXEL)
 
 
-async def test_images_reach_the_upstream() -> None:
+@each_envelope
+async def test_images_reach_the_upstream(envelope: bool) -> None:
     url = f"data:image/png;base64,{PIXEL}"
-    async with serving() as on:
+    async with serving(AntigravityServer(envelope=envelope)) as on:
         seen: list[Any] = []
         words: Any = {"type": "text", "text": "echo"}
         chat = await on.openai.chat.completions.create(
@@ -75,13 +77,31 @@ async def test_images_reach_the_upstream() -> None:
         # Google's SDK writes the other alphabet and other names; its body goes on as it came.
         assert base64.urlsafe_b64decode(native["data"]) == base64.b64decode(PIXEL)
         assert native["mime_type"] == "image/png"
+        assert on.server.refusals == []
 
 
-async def test_structured_answers() -> None:
+@streamed_or_not
+async def test_a_picture_of_an_image_model_comes_out_of_the_envelope(stream: bool) -> None:
+    """Whose requests are of a type of their own."""
+    config = {"models": ["gemini-3-pro-image"]}
+    async with serving(AntigravityServer(envelope=True), config) as on:
+        asked: Any = {"model": "gemini-3-pro-image", "contents": "draw"}
+        if stream:
+            chunks = [chunk async for chunk in await on.google.models.generate_content_stream(**asked)]
+        else:
+            chunks = [await on.google.models.generate_content(**asked)]
+        parts = [part for chunk in chunks for part in chunk.candidates[0].content.parts]  # type: ignore[index,union-attr]
+        (picture,) = (part.inline_data for part in parts if part.inline_data)
+        assert picture.data == base64.b64decode(PIXEL)
+        assert on.server.requests[0].body["requestType"] == "image_gen"
+
+
+@each_envelope
+async def test_structured_answers(envelope: bool) -> None:
     class Found(BaseModel):
         answer: int
 
-    async with serving() as on:
+    async with serving(AntigravityServer(envelope=envelope)) as on:
         parsed = await on.openai.chat.completions.parse(
             model=MODEL, messages=user("json"), response_format=Found
         )
@@ -100,8 +120,9 @@ async def test_structured_answers() -> None:
 
 
 @each_protocol
-async def test_a_blocked_prompt_is_told_as_each_protocol_has_it(ask: Any) -> None:
-    async with serving() as on:
+@each_envelope
+async def test_a_blocked_prompt_is_told_as_each_protocol_has_it(ask: Any, envelope: bool) -> None:
+    async with serving(AntigravityServer(envelope=envelope)) as on:
         on.server.queue = [Reply(finish=None, blocked="PROHIBITED_CONTENT")] * 2
         if ask is by_gemini:
             answer: Any = await on.google.models.generate_content(model=MODEL, contents="x")

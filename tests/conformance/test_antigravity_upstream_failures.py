@@ -3,6 +3,7 @@
 What each SDK makes of them, plain and inside Code Assist's envelope, and which are not told.
 """
 
+import asyncio
 from typing import Any
 
 import anthropic
@@ -11,10 +12,13 @@ import pytest
 
 from tests.fakes.antigravity_brain import NO_CAPACITY, OVERLOADED, Reply, error, limited, text
 from tests.fakes.antigravity_server import AntigravityServer
-from tests.support.antigravity_sdks import serving
+from tests.support.antigravity_sdks import each_envelope, serving
 from tests.support.sdks import ERRORS, conformance, each_protocol, status_of, streamed_or_not, user
 
 pytestmark = conformance
+
+WHOLE = "gemini-2.5-flash"
+"""Code Assist, too, is asked for its whole answer."""
 
 
 @each_protocol
@@ -31,8 +35,9 @@ pytestmark = conformance
     ],
     ids=["400", "403", "429", "503", "capacity", "500"],
 )
-async def test_errors(ask: Any, stream: bool, reply: Reply, status: int, words: str) -> None:
-    async with serving() as on:
+@each_envelope
+async def test_errors(ask: Any, stream: bool, envelope: bool, reply: Reply, status: int, words: str) -> None:
+    async with serving(AntigravityServer(envelope=envelope)) as on:
         on.server.queue = [reply] * 2
         with pytest.raises(ERRORS) as caught:
             await ask(on, "hi", stream=stream)
@@ -52,8 +57,9 @@ async def test_a_wrong_model_is_told_as_such() -> None:
 
 
 @each_protocol
-async def test_a_stream_that_breaks_off_ends_with_an_error(ask: Any) -> None:
-    async with serving() as on:
+@each_envelope
+async def test_a_stream_that_breaks_off_ends_with_an_error(ask: Any, envelope: bool) -> None:
+    async with serving(AntigravityServer(envelope=envelope)) as on:
         on.server.queue = [Reply(text("one two"), finish=None, cut=True, pause_s=0.02)]
         with pytest.raises(ERRORS):
             await ask(on, "hi", stream=True)
@@ -61,8 +67,26 @@ async def test_a_stream_that_breaks_off_ends_with_an_error(ask: Any) -> None:
 
 
 @each_protocol
-async def test_an_error_inside_a_stream_is_told(ask: Any) -> None:
-    async with serving() as on:
+@each_envelope
+async def test_a_whole_answer_that_breaks_off_is_told_as_an_error(ask: Any, envelope: bool) -> None:
+    """Nobody hangs, and nobody is shown half of it."""
+    config = {"models": [WHOLE]}
+    async with serving(AntigravityServer(envelope=envelope), config) as on:
+        on.model = WHOLE
+        on.server.queue = [Reply(text("one two"), cut=True)] * 3
+        async with asyncio.timeout(10):
+            with pytest.raises(ERRORS) as caught:
+                await ask(on, "hi", stream=False)
+        assert status_of(caught.value) in (500, 502, 503, 529)
+        assert "one" not in str(caught.value)
+        assert on.server.requests[0].path.endswith(":generateContent")
+        assert on.gate.recorder.figures[-1].outcome == "failed"
+
+
+@each_protocol
+@each_envelope
+async def test_an_error_inside_a_stream_is_told(ask: Any, envelope: bool) -> None:
+    async with serving(AntigravityServer(envelope=envelope)) as on:
         on.server.queue = [Reply(text("one two"), finish=None, error=OVERLOADED.error, pause_s=0.02)]
         with pytest.raises(ERRORS, match=r"(?i)overloaded"):
             await ask(on, "hi", stream=True)
@@ -76,9 +100,11 @@ async def test_an_error_inside_a_stream_is_told(ask: Any) -> None:
 @pytest.mark.parametrize(
     "reply", [limited(delay="60s"), error(401, "UNAUTHENTICATED", "no"), OVERLOADED, Reply(finish=None)]
 )
-async def test_another_credential_takes_over(ask: Any, stream: bool, reply: Reply) -> None:
-    server = AntigravityServer(keys=("one", "two"))
-    credentials = [{"id": name, "api_key": name} for name in ("one", "two")]
+@each_envelope
+async def test_another_credential_takes_over(ask: Any, stream: bool, envelope: bool, reply: Reply) -> None:
+    server = AntigravityServer(envelope=envelope, keys=("one", "two"))
+    project = {"project": server.project} if envelope else {}
+    credentials = [{"id": name, "api_key": name, **project} for name in ("one", "two")]
     async with serving(server, {"credentials": credentials}) as on:
         on.server.queue = [reply]
         assert await ask(on, "say still here", stream=stream) == "still here"

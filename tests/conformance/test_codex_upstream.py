@@ -157,8 +157,14 @@ async def test_images_reach_the_upstream(gateway: Opener) -> None:
         image = types.Part.from_bytes(data=base64.b64decode(PIXEL), mime_type="image/png")
         await google.models.generate_content(model=gate.model, contents=["look", image])
         seen.append(gate.last["input"][0]["content"][1])
-        assert [part["image_url"] for part in seen] == [url] * 3
-        assert [part["detail"] for part in seen] == ["low", "auto", "auto"]
+        given: Any = {"type": "input_image", "image_url": url, "detail": "high"}
+        await client.responses.create(model=gate.model, input=user([given]))
+        seen.append(gate.last["input"][0]["content"][0])
+        async with client.responses.stream(model=gate.model, input=user([given])) as events:
+            await events.get_final_response()
+        seen.append(gate.last["input"][0]["content"][0])
+        assert [part["image_url"] for part in seen] == [url] * 5
+        assert [part["detail"] for part in seen] == ["low", "auto", "auto", "high", "high"]
 
 
 # -- leaving ----------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 What each SDK makes of them, and which of them the gateway keeps to itself.
 """
 
+import asyncio
 from typing import Any
 
 import httpx2
@@ -15,6 +16,7 @@ from tests.fakes.codex_server import (
     RATE_LIMITED,
     SERVER_ERROR,
     UNAUTHORISED,
+    CodexServer,
     Fault,
 )
 from tests.support.codex_gateway import Opener
@@ -85,6 +87,39 @@ async def test_a_stream_that_dies_ends_as_an_error(gateway: Opener, ask: Any, en
         with pytest.raises(ERRORS):
             await ask(gate, "x", stream=True)
         assert len(gate.server.requests) == 1, "what a client has seen is not begun again"
+
+
+@each_protocol
+async def test_a_whole_answer_that_breaks_off_is_followed_by_another(gateway: Opener, ask: Any) -> None:
+    """Its client has seen nothing of it."""
+    async with gateway() as gate:
+        gate.server.queue.append(Answer(pieces=(Say("one two three four"),), end="cut"))
+        assert await ask(gate, "say five", stream=False) == "five"
+        assert [request.status for request in gate.server.requests] == [200, 200]
+
+
+@each_protocol
+async def test_a_whole_answer_that_breaks_off_is_told_when_nobody_follows(gateway: Opener, ask: Any) -> None:
+    async with gateway("lone") as gate:
+        gate.server.queue += [Answer(pieces=(Say("one two three four"),), end="cut")] * 3
+        async with asyncio.timeout(10):
+            with pytest.raises(ERRORS) as caught:
+                await ask(gate, "x", stream=False)
+        assert status_of(caught.value) in (500, 502, 503, 529)
+        assert "one two" not in str(caught.value)
+
+
+@each_protocol
+@pytest.mark.parametrize("end", ["failed", "error"])
+async def test_an_answer_that_is_a_failure_is_told_to_who_wants_it_whole(
+    gateway: Opener, ask: Any, end: Any
+) -> None:
+    """The upstream says so at the end of a stream, which is all that it knows."""
+    async with gateway("stream", CodexServer(stream_only=True)) as gate:
+        gate.server.queue += [Answer(pieces=(Say("one two three four"),), end=end)] * 3
+        with pytest.raises(ERRORS) as caught:
+            await ask(gate, "x", stream=False)
+        assert status_of(caught.value) in (500, 502, 503, 529)
 
 
 async def test_the_end_of_a_stream_that_dies_is_legal_responses(gateway: Opener) -> None:

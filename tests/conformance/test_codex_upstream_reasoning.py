@@ -7,7 +7,6 @@ from typing import Any
 
 import anthropic
 import pytest
-from google.genai import types
 
 from tests.fakes.codex_server import (
     UNAUTHORISED,
@@ -15,7 +14,8 @@ from tests.fakes.codex_server import (
     Fault,
 )
 from tests.support.codex_gateway import Opener
-from tests.support.sdks import conformance, user
+from tests.support.sdks import conformance, streamed_or_not, user
+from tests.support.sdks_reasoning import each_that_shows, messages_shows
 
 pytestmark = conformance
 
@@ -23,34 +23,40 @@ pytestmark = conformance
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"q": {"type": "string"}}, "required": ["q"]}
 
 
-async def test_reasoning_is_shown_by_every_protocol(gateway: Opener) -> None:
-    prompt = "think about 7, then say done"
-    async with gateway() as gate, gate.openai as client, gate.claude as claude:
-        completion = await client.chat.completions.create(model=gate.model, messages=user(prompt))
-        assert completion.choices[0].message.model_extra["reasoning_content"] == "I think about 7."  # type: ignore[index]
-        response = await client.responses.create(model=gate.model, input=prompt)
-        assert response.output[0].type == "reasoning"
-        assert response.output[0].summary[0].text == "I think about 7."
-        message = await claude.messages.create(
-            model=gate.model,
-            max_tokens=5000,
-            messages=user(prompt),
-            thinking={"type": "enabled", "budget_tokens": 2000},
-        )
-        thought, said = message.content
-        assert (thought.type, said.type) == ("thinking", "text")
-        assert thought.signature.startswith("gAAAA")
-        assert gate.last["reasoning"] == {"effort": "low", "summary": "auto"}
-        google = gate.google
-        config = types.GenerateContentConfig(thinking_config=types.ThinkingConfig(include_thoughts=True))
-        answer = await google.models.generate_content(model=gate.model, contents=prompt, config=config)
-        parts = answer.candidates[0].content.parts  # type: ignore[index,union-attr]
-        assert [(part.thought, part.text) for part in parts or ()] == [
-            (True, "I think about 7."),
-            (None, "done"),
-        ]
+@each_that_shows
+@streamed_or_not
+async def test_reasoning_is_shown_by_every_protocol(gateway: Opener, shows: Any, stream: bool) -> None:
+    async with gateway() as gate:
+        shown = await shows(gate, "think about all of it, then say it is done", stream=stream)
+        assert "".join(shown.thought) == "I think about all of it."
+        assert (len(shown.thought) > 1) is stream
+        assert (shown.order, shown.text) == (["thought", "text"], "it is done")
+        if shows is messages_shows:
+            assert shown.signature == gate.server.requests[0].sealed[0]
+            assert gate.last["reasoning"] == {"effort": "low", "summary": "auto"}
+
+
+async def test_tokens_of_reasoning_are_counted(gateway: Opener) -> None:
+    async with gateway() as gate:
+        response = await gate.openai.responses.create(model=gate.model, input="say hi")
+        assert response.usage is not None
+        assert response.usage.output_tokens_details.reasoning_tokens == 5
+        answer = await gate.google.models.generate_content(model=gate.model, contents="say hi")
         assert answer.usage_metadata is not None
         assert answer.usage_metadata.thoughts_token_count == 5
+
+
+@streamed_or_not
+async def test_reasoning_that_was_asked_for_sealed_comes_sealed(gateway: Opener, stream: bool) -> None:
+    asked: Any = {"input": "say hi", "store": False, "include": ["reasoning.encrypted_content"]}
+    async with gateway() as gate:
+        if stream:
+            async with gate.openai.responses.stream(model=gate.model, **asked) as events:
+                response: Any = await events.get_final_response()
+        else:
+            response = await gate.openai.responses.create(model=gate.model, **asked)
+        thought = response.output[0]
+        assert [thought.encrypted_content] == gate.server.requests[0].sealed
 
 
 async def test_rp_57_rejected_reasoning_costs_one_more_call(gateway: Opener) -> None:

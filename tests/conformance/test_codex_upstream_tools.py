@@ -9,6 +9,7 @@ import pytest
 from google.genai import types
 from openai.types.responses import Response
 
+from tests.fakes.codex_blobs import Findings
 from tests.fakes.codex_brain import Answer, CallTool, Think
 from tests.support.codex_gateway import Opener
 from tests.support.sdks import conformance, streamed_or_not, user
@@ -17,6 +18,15 @@ pytestmark = conformance
 
 
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"q": {"type": "string"}}, "required": ["q"]}
+
+
+DECLARED = types.GenerateContentConfig(
+    tools=[
+        types.Tool(
+            function_declarations=[types.FunctionDeclaration(name="find", parameters_json_schema=SCHEMA)]
+        )
+    ]
+)
 
 
 @streamed_or_not
@@ -95,21 +105,36 @@ async def test_tools_make_their_round_in_responses(gateway: Opener, stream: bool
         assert second.output_text == "Got A and B"
 
 
-async def test_tools_make_their_round_in_gemini(gateway: Opener) -> None:
-    declared = types.Tool(
-        function_declarations=[types.FunctionDeclaration(name="find", parameters_json_schema=SCHEMA)]
-    )
-    config = types.GenerateContentConfig(tools=[declared])
+@streamed_or_not
+async def test_tools_make_their_round_in_gemini(gateway: Opener, stream: bool) -> None:
     async with gateway() as gate:
-        client = gate.google
-        asked: Any = types.Content(role="user", parts=[types.Part(text='call find {"q":"a"}')])
-        first = await client.models.generate_content(model=gate.model, contents=[asked], config=config)
-        (call,) = first.function_calls or ()
-        assert call.args == {"q": "a"}
-        made = first.candidates[0].content  # type: ignore[index]
-        result = types.Part.from_function_response(name="find", response={"output": "A"})
-        result.function_response.id = call.id  # type: ignore[union-attr]
-        history: Any = [asked, made, types.Content(role="user", parts=[result])]
-        second = await client.models.generate_content(model=gate.model, contents=history, config=config)
-        assert "A" in (second.text or "")
-        assert len(gate.server.requests[-1].blobs) == 1
+        chat = gate.google.chats.create(model=gate.model, config=DECLARED)
+
+        async def told(said: Any) -> tuple[str, list[Any]]:
+            if stream:
+                answers: Any = [chunk async for chunk in await chat.send_message_stream(said)]
+            else:
+                answers = [await chat.send_message(said)]
+            parts = [part for answer in answers for part in answer.candidates[0].content.parts or ()]
+            text = "".join(part.text or "" for part in parts if not part.thought)
+            return text, [call for answer in answers for call in answer.function_calls or ()]
+
+        _, calls = await told('call find {"q":"a"} and call find {"q":"b"}')
+        assert [call.args for call in calls] == [{"q": "a"}, {"q": "b"}]
+        text, calls = await told(results(calls, "AB"))
+        assert (text, calls) == ("Got A and B", [])
+        assert [len(request.blobs) for request in gate.server.requests] == [0, 1]
+        assert all(request.found == Findings() for request in gate.server.requests)
+        if not stream:
+            assert (await told("say on"))[0] == "on"
+            assert len(gate.server.requests[-1].blobs) == 2
+            assert gate.server.requests[-1].found == Findings()
+
+
+def results(calls: list[Any], found: str) -> list[Any]:
+    return [
+        types.Part(
+            function_response=types.FunctionResponse(id=call.id, name=call.name, response={"output": one})
+        )
+        for call, one in zip(calls, found, strict=True)
+    ]

@@ -21,7 +21,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "lone": {"credentials": [{"id": "one", "api_key": "sk-one"}]},
     "stream": {"stream_only": True},
 }
-COUNTS = {"plain": 120, "lone": 40, "stream": 4}
+COUNTS = {"plain": 140, "lone": 50, "stream": 12}
 
 
 class Slots:
