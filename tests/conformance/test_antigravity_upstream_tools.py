@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 from google.genai import types
+from google.genai.chats import AsyncChat
 
 from gateway.kernel.json import loads
 from tests.fakes.antigravity_server import AntigravityServer
@@ -100,10 +101,17 @@ async def messages_loop(on: Bench, *, stream: bool) -> str:
 
 
 async def gemini_loop(on: Bench, *, stream: bool) -> str:
-    """The SDK's own chat, which gives parts back as they came."""
+    return await steps_of_gemini(gemini_chat(on), stream=stream)
+
+
+def gemini_chat(on: Bench) -> AsyncChat:
+    """The SDK's own, which gives parts back as they came."""
     declared = types.FunctionDeclaration(**LOOK, parameters_json_schema=SCHEMA)  # type: ignore[arg-type]
     config = types.GenerateContentConfig(tools=[types.Tool(function_declarations=[declared])])
-    chat = on.google.chats.create(model=MODEL, config=config)
+    return on.google.chats.create(model=MODEL, config=config)
+
+
+async def steps_of_gemini(chat: AsyncChat, *, stream: bool) -> str:
     said: Any = "steps look 3"
     for step in range(1, 5):
         if stream:
