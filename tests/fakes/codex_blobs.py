@@ -95,9 +95,9 @@ class Vault:
         answer = Answered(number, [key for item in output if (key := _key(item)) is not None])
         self._answers.setdefault(conversation, []).append(answer)
         self._by_number[number] = answer
-        for kind, key in answer.items:
+        for kind, call_id in answer.items:
             if kind == "call":
-                self._by_call.setdefault((model, organisation, key), []).append(answer)
+                self._by_call.setdefault((model, organisation, call_id), []).append(answer)
 
     # -- what comes back ----------------------------------------------------------------------------------
 
