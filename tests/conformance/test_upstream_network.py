@@ -152,7 +152,7 @@ async def test_a_proxy_that_refuses_is_told_without_its_password(
             await ask(sdks, "say hi", stream=True)
     assert "guess" not in str(caught.value)
     assert "guess" not in net.service.log
-    assert both.count(kind) == 0
+    assert (both.count(kind), both.proxy.forwarded) == (0, [])
 
 
 # -- silence ----------------------------------------------------------------------------------------------

@@ -9,7 +9,10 @@ import contextlib
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
-UNKNOWN = b"HTTP/1.1 407 X\r\nproxy-authenticate: Basic realm=proxy\r\ncontent-length: 0\r\n\r\n"
+UNKNOWN = (
+    b"HTTP/1.1 407 X\r\nproxy-authenticate: Basic realm=proxy\r\nconnection: close\r\n"
+    b"content-length: 0\r\n\r\n"
+)
 
 
 class ForwardProxy:
@@ -39,6 +42,7 @@ class ForwardProxy:
         method, target, headers = await _head(reader)
         if headers.get("proxy-authorization") != self._credentials:
             self.refused += 1
+            await reader.readexactly(int(headers.get("content-length", 0)))
             writer.write(UNKNOWN)
             await writer.drain()
             return
