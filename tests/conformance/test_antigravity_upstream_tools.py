@@ -12,6 +12,7 @@ from google.genai import types
 from google.genai.chats import AsyncChat
 
 from gateway.kernel.json import loads
+from tests.fakes.antigravity_history import standard
 from tests.fakes.antigravity_server import AntigravityServer
 from tests.support.antigravity_sdks import MODEL, Bench, each_envelope, serving
 from tests.support.sdks import conformance, streamed_or_not, user
@@ -148,6 +149,30 @@ async def test_a_loop_of_tools_keeps_its_signatures(loop: Any, stream: bool, env
         assert all(part["thoughtSignature"].startswith("EisK") for part in calls)
         results = [part for one in contents for part in one["parts"] if "functionResponse" in part]
         assert [part["functionResponse"]["id"] for part in results] == ["fc-1", "fc-2", "fc-3"]
+
+
+@streamed_or_not
+@each_envelope
+async def test_signatures_that_googles_sdk_carries_arrive_without_replay(
+    stream: bool, envelope: bool
+) -> None:
+    """It writes them in the other alphabet of base64."""
+    server = AntigravityServer(envelope=envelope, sentinel=False)
+    async with serving(server, replay=False) as on:
+        chat = gemini_chat(on)
+        assert await steps_of_gemini(chat, stream=stream) == "done 3"
+        await chat.send_message("say bye")
+        assert server.refusals == []
+        assert server.omitted == []
+        minted = server.signatures.given_out
+        assert any({"+", "/"} & set(one) for one in minted), "this would have tested nothing"
+        given = [
+            standard(part["thoughtSignature"])
+            for content in on.last["contents"]
+            for part in content["parts"]
+            if "thoughtSignature" in part
+        ]
+        assert given == minted[:-1]
 
 
 async def test_signatures_that_died_cost_one_attempt_and_nobody_notices() -> None:
