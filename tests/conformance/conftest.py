@@ -1,10 +1,13 @@
-"""One live gateway for the whole module: `lingma-gateway up` with the bundled simulator."""
+"""One live gateway for the whole module: `lingma-gateway up` with the bundled simulator, and another one with
+Responses upstreams.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.codex_gateway import Opener, Slots, opener, running_slots
 from tests.support.processes import Service, pool_ready, up
 
 
@@ -13,3 +16,15 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     directory: Path = tmp_path_factory.mktemp("up")
     with up(directory) as service:
         yield service.ready("/healthz", pool_ready(1))
+
+
+@pytest.fixture(scope="session")
+def slots(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slots]:
+    with running_slots(tmp_path_factory.mktemp("codex")) as slots:
+        yield slots
+
+
+@pytest.fixture
+def gateway(slots: Slots) -> Opener:
+    """Opens it with a Responses upstream that no other test has."""
+    return opener(slots)

@@ -11,6 +11,7 @@ from functools import partial
 import pytest
 
 from tests.e2e.conftest import CodexSlot
+from tests.fakes.codex_blobs import Findings
 from tests.fakes.codex_brain import Answer, CallTool, Say, Think
 from tests.fakes.codex_server import OVERLOADED, RATE_LIMITED, SERVER_ERROR, UNAUTHORISED, Fault, Recorded
 from tests.support.agents import TOOL, Agent, Answered, ChatAgent, ClaudeAgent, GeminiAgent
@@ -63,7 +64,7 @@ def complete(requests: Sequence[Recorded], turns: int) -> None:
     assert len(requests) == turns
     sealed: list[str] = []
     for turn, request in enumerate(requests):
-        assert request.missing == 0
+        assert request.found == Findings()
         assert request.blobs == sealed, f"turn {turn}"
         assert request.body["store"] is False
         assert "reasoning.encrypted_content" in request.body["include"]
@@ -98,4 +99,4 @@ async def test_a_loop_of_twenty_turns_keeps_its_reasoning_through_a_failing_cred
     failed = [request for request in server.requests if request.status != 200]
     assert failed, "nothing failed: the test has not tested anything"
     assert {(request.key, request.status) for request in failed} == {(failing, fault.status)}
-    assert all(request.missing == 0 for request in failed)
+    assert all(request.found == Findings() for request in failed)

@@ -3,9 +3,10 @@
 The counterpart of test_replay.py: the same agents and replicas, and a credential that fails half-way.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
 from functools import partial
+from typing import NamedTuple
 
 import pytest
 
@@ -61,11 +62,33 @@ def said_as_told(answer: Answered, told: Reply) -> None:
     assert answer.reasoned
 
 
-def signatures_of(request: Recorded) -> list[str]:
-    """Without the word that skips the check."""
-    parts = (part for content in request.request["contents"] for part in content["parts"])
-    given = (part["thoughtSignature"] for part in parts if "thoughtSignature" in part)
-    return [signature for signature in given if signature not in SKIPS]
+class Placed(NamedTuple):
+    """A signature, and the part that it is on."""
+
+    signature: str
+    turn: int
+    """Whose answer the content is."""
+    part: int
+
+
+def places_of(request: Recorded) -> list[Placed]:
+    """Without the words that skip the check."""
+    answers = [
+        content["parts"]
+        for content in request.request["contents"]
+        if content["role"] == "model" and "functionResponse" not in content["parts"][0]
+    ]
+    return [
+        Placed(part["thoughtSignature"], turn, number)
+        for turn, parts in enumerate(answers)
+        for number, part in enumerate(parts)
+        if part.get("thoughtSignature", "") not in {"", *SKIPS}
+    ]
+
+
+def places(minted: Sequence[str], turns: Iterable[int]) -> list[Placed]:
+    """Where the signatures of these turns belong, of which reply_of() tells one each."""
+    return [Placed(minted[turn], turn, int(turn % 4 == 1)) for turn in turns]
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
@@ -88,7 +111,8 @@ async def test_a_loop_of_twenty_turns_keeps_its_signatures_through_a_failing_cre
     minted = server.signatures.given_out
     assert len(minted) == TURNS
     for turn, request in enumerate(answered):
-        assert signatures_of(request) == minted[:turn], f"turn {turn}"
+        assert places_of(request) == places(minted, range(turn)), f"turn {turn}"
+    assert server.omitted == []
     assert {request.key for request in answered[TURNS // 2 + 1 :]} == set(server.keys) - {failing}
     failed = [request for request in server.requests if request not in answered]
     assert failed, "nothing failed: the test has not tested anything"
@@ -109,6 +133,7 @@ async def test_refused_signatures_are_left_out_once_and_forgotten(
                 server.sentinel = True  # for what is left out then
     minted = server.signatures.given_out
     assert server.refusals == [(400, "Invalid thought signature.")]
-    given = [signatures_of(request) for request in server.requests]
-    assert given[4] == minted[:4], "refused"
-    assert given[5:] == [[], minted[4:5], minted[4:6], minted[4:7]]
+    given = [places_of(request) for request in server.requests]
+    assert given[4] == places(minted, range(4)), "refused"
+    assert given[5:] == [places(minted, range(4, turn)) for turn in range(4, 8)]
+    assert server.omitted == []

@@ -11,6 +11,7 @@ import pytest
 from tests.e2e import test_replay_signatures
 from tests.e2e.conftest import CodexSlot, Fleet, GeminiSlot, Pair
 from tests.e2e.test_replay import AGENTS, answer_of, complete, said_as_told, work
+from tests.e2e.test_replay_signatures import Placed
 from tests.fakes.codex_server import CodexServer
 from tests.support.agents import Agent, ChatAgent, ClaudeAgent, GeminiAgent, ResponsesAgent
 from tests.support.house import write_keys
@@ -69,8 +70,11 @@ async def test_a_tenant_sees_no_signature_of_another_and_its_keys_share(
             agent.use_key(key)
             await agent.say(f"say {turn}")
     minted = server.signatures.given_out
-    given = [test_replay_signatures.signatures_of(request) for request in server.requests]
-    assert given == [[], minted[:1], [], minted[2:3], minted[:2]]
+    given = [test_replay_signatures.places_of(request) for request in server.requests]
+    known: list[list[int]] = [[], [0], [], [2], [0, 1]]
+    assert given == [[Placed(minted[turn], turn, 0) for turn in turns] for turns in known]
+    omitted = [[minted[turn] for turn in turns] for turns in ([], [], [0, 1], [0, 1], [2, 3])]
+    assert [request.omitted for request in server.requests] == omitted
 
 
 async def test_a_fleet_that_shares_knows_no_tenants(fleet: Fleet, pair: Pair, tmp_path: Path) -> None:
@@ -109,7 +113,8 @@ async def test_with_a_ring_of_keys_reasoning_is_replayed_and_cannot_be_read(
             async for turn, answer in work(agent, 8):
                 test_replay_signatures.said_as_told(answer, test_replay_signatures.reply_of(turn))
         minted = pair.gemini.signatures.given_out[-8:]
-        assert test_replay_signatures.signatures_of(pair.gemini.requests[-1]) == minted[:-1]
+        given = test_replay_signatures.places_of(pair.gemini.requests[-1])
+        assert given == test_replay_signatures.places(minted, range(7))
         kept = fleet.redis.everything()
         assert [is_readable(kept, one) for one in minted] == [not ring] * 8
     assert fleet.redis.command("KEYS", "cpa:antigravity:reasoning-replay:*")

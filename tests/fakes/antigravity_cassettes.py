@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from gateway.kernel.errors import UpstreamError
 from gateway.kernel.json import JsonObject, dumps, loads
@@ -151,7 +152,7 @@ async def _ask(scenario: Scenario, method: str) -> bytes:
             "userAgent": "recorder",
             "requestType": "agent",
             "project": "project-1",
-            "requestId": "agent-1",
+            "requestId": f"agent-{UUID(int=1)}",
             "request": {**request, "sessionId": "-1"},
         }
     pieces: list[bytes] = []

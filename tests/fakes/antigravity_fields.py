@@ -117,24 +117,6 @@ REQUEST: Spec = {
     "cachedContent": str,
 }
 
-_CODE_ASSIST_CONFIG = {
-    name: kind for name, kind in CONFIG.items() if name not in ("maxOutputTokens", "responseJsonSchema")
-}
-_CODE_ASSIST_FUNCTION = {name: kind for name, kind in FUNCTION.items() if name != "parametersJsonSchema"}
-ENVELOPE: Spec = {
-    "model": str,
-    "userAgent": str,
-    "requestType": str,
-    "project": str,
-    "requestId": str,
-    "request": {
-        **{name: kind for name, kind in REQUEST.items() if name != "safetySettings"},
-        "generationConfig": _CODE_ASSIST_CONFIG,
-        "tools": [{**TOOL, "functionDeclarations": [_CODE_ASSIST_FUNCTION]}],
-        "sessionId": str,
-    },
-}
-
 
 class Violation(NamedTuple):
     field: str

@@ -1,8 +1,8 @@
 """A strict stand-in for a Gemini upstream, plain and inside Code Assist's envelope, on a real socket.
 
 It takes what Google's service takes and nothing else: see antigravity_fields.py for requests,
-antigravity_history.py for conversations and signatures. What it answers is the test's business, or
-antigravity_brain.py's. Every request is recorded as it came.
+antigravity_envelope.py for what Code Assist adds, antigravity_history.py for conversations and signatures.
+What it answers is the test's business, or antigravity_brain.py's. Every request is recorded as it came.
 """
 
 import asyncio
@@ -10,13 +10,14 @@ import contextlib
 import json
 import threading
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from tests.fakes.antigravity_brain import Part, Reply, answer, detail, error
-from tests.fakes.antigravity_fields import ENVELOPE, REQUEST, Checker, Reader, is_newer
-from tests.fakes.antigravity_history import Signatures, history_problem
+from tests.fakes.antigravity_brain import Reply, answer, detail, error
+from tests.fakes.antigravity_chunks import ChunkWriter
+from tests.fakes.antigravity_envelope import ENVELOPE, wrong_envelope
+from tests.fakes.antigravity_fields import REQUEST, Checker, Reader, is_newer
+from tests.fakes.antigravity_history import INVALID, Signatures, history_problem, skips
 
 PLAIN = "/v1beta/models/"
 ENVELOPED = "/v1internal:"
@@ -49,6 +50,8 @@ class Recorded(NamedTuple):
     body: Any
     raw: bytes
     key: str
+    omitted: list[str]
+    """Signatures of what the history has without them: taken, as only calls must have one, but a loss."""
 
     @property
     def request(self) -> dict[str, Any]:
@@ -79,7 +82,6 @@ class AntigravityServer:
         self.forbidden: set[str] = set()
         self.project = project
         self.alternate = alternate
-        self.ids = ids
         self.sentinel = sentinel
         self.ignores_alt = False
         self.queue: list[Reply] = []
@@ -94,12 +96,16 @@ class AntigravityServer:
         self.port = 0
         self._separators = (", ", ": ") if pretty else (",", ":")
         self._indent = 2 if pretty else None
-        self._calls = 0
-        self._answers = 0
+        self._writer = ChunkWriter(self.signatures, envelope=envelope, ids=ids)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def omitted(self) -> list[str]:
+        """Of all requests."""
+        return [signature for asked in self.requests for signature in asked.omitted]
 
     @contextlib.asynccontextmanager
     async def running(self, port: int = 0) -> AsyncIterator["AntigravityServer"]:
@@ -157,7 +163,7 @@ class AntigravityServer:
             body = json.loads(raw) if raw else {}
         except ValueError:
             body = None
-        recorded = Recorded(unquote(split.path), query, headers, body, raw, key)
+        recorded = Recorded(unquote(split.path), query, headers, body, raw, key, [])
         self.requests.append(recorded)
         return await self._answer(method, recorded, reader, writer)
 
@@ -174,6 +180,7 @@ class AntigravityServer:
             assert refusal.error is not None
             self.refusals.append((refusal.status, refusal.error["error"]["message"]))
             return await self._whole(writer, refusal.status, refusal.error, refusal.headers)
+        asked.omitted.extend(self.signatures.omitted(model, self._read(asked)["contents"]))
         if verb == "countTokens":
             return await self._whole(writer, 200, {"totalTokens": len(asked.raw) // 4})
         reply = self._reply(asked, model)
@@ -237,7 +244,7 @@ class AntigravityServer:
         return True
 
     def _pieces(self, reply: Reply, model: str, *, sse: bool) -> Iterator[bytes]:
-        chunks = self._chunks(reply, model)
+        chunks = self._writer.chunks(reply, model)
         if reply.error is not None:
             chunks.append(reply.error)
         for at, chunk in enumerate(chunks):
@@ -254,10 +261,7 @@ class AntigravityServer:
             return False
         if reply.error is not None:
             return await self._whole(writer, 200, reply.error)
-        parts = tuple(part for chunk in reply.chunks for part in chunk)
-        chunks = (_joined(parts),) if reply.chunks else ()
-        (chunk,) = self._chunks(replace(reply, chunks=chunks, ends_late=False), model)
-        return await self._whole(writer, 200, chunk)
+        return await self._whole(writer, 200, self._writer.whole(reply, model))
 
     # -- what is asked ------------------------------------------------------------------------------------
 
@@ -301,25 +305,12 @@ class AntigravityServer:
             ]
             return error(400, "INVALID_ARGUMENT", told, detail("BadRequest", fieldViolations=listed))
         if self.envelope:
-            if (wrong := self._wrong_envelope(message)) is not None:
+            if (wrong := wrong_envelope(message)) is not None:
                 return error(400, "INVALID_ARGUMENT", wrong)
             if message["project"] != self.project:
                 return error(403, "PERMISSION_DENIED", f"Permission denied on project {message['project']}")
         request = message["request"] if self.envelope else message
         return self._refused_request(request, model)
-
-    def _wrong_envelope(self, message: dict[str, Any]) -> str | None:
-        image = "image" in message["model"]
-        wanted = {"model", "userAgent", "requestType", "project", "requestId", "request"}
-        if message.keys() != wanted:
-            return f"Request must have exactly {sorted(wanted)}"
-        if message["requestType"] != ("image_gen" if image else "agent"):
-            return "Unknown request type."
-        if "google" in message["userAgent"].lower() or message["userAgent"] == "antigravity":
-            return "This is not the client it says it is."
-        if image == ("sessionId" in message["request"]):
-            return "Session ids are for conversations."
-        return None
 
     def _refused_request(self, request: dict[str, Any], model: str) -> Reply | None:
         checker = Checker(model)
@@ -337,8 +328,8 @@ class AntigravityServer:
             alternate=self.alternate,
             model_responds=self.envelope,
         )
-        if problem is None and not self.sentinel and _skips(request):
-            problem = "Invalid thought signature."
+        if problem is None and not self.sentinel and skips(request["contents"]):
+            problem = INVALID
         return None if problem is None else error(400, "INVALID_ARGUMENT", problem)
 
     # -- what is answered ---------------------------------------------------------------------------------
@@ -347,75 +338,14 @@ class AntigravityServer:
         queue = self.by_key.get(asked.key) or self.queue
         if queue:
             return queue.pop(0)
-        request = Reader().read(asked.body, ENVELOPE if self.envelope else REQUEST)
-        return answer(request["request"] if self.envelope else request, thinks=is_newer(model))
+        return answer(self._read(asked), thinks=is_newer(model))
 
-    def _chunks(self, reply: Reply, model: str) -> list[dict[str, Any]]:
-        self._answers += 1
-        texts = {"text": "", "thought": ""}
-        written = [[self._written(part, model, texts) for part in parts] for parts in reply.chunks] or (
-            [[]] if reply.blocked is None else []
-        )
-        chunks: list[dict[str, Any]] = []
-        for at, parts in enumerate(written):
-            last = at == len(written) - 1
-            candidate: dict[str, Any] = {"content": {"parts": parts, "role": "model"}}
-            if last and not reply.ends_late:
-                candidate |= self._end(reply)
-            chunks.append(self._chunk([{**candidate, "index": 0}], model, at + 1))
-        if reply.ends_late:
-            chunks.append(self._chunk([{**self._end(reply), "index": 0}], model, len(chunks)))
-            chunks.append(self._chunk(None, model, len(chunks)))
-        if reply.blocked is not None:
-            blocked = self._chunk(None, model, 0)
-            chunks.append({"promptFeedback": {"blockReason": reply.blocked}, **blocked})
-        if not self.envelope:
-            return chunks
-        return [{"response": chunk, "traceId": f"trace{self._answers}"} for chunk in chunks]
-
-    def _end(self, reply: Reply) -> dict[str, Any]:
-        end: dict[str, Any] = {} if reply.finish is None else {"finishReason": reply.finish}
-        if reply.message is not None:
-            end["finishMessage"] = reply.message
-        return end | reply.candidate
-
-    def _chunk(self, candidates: list[Any] | None, model: str, written: int) -> dict[str, Any]:
-        usage = {
-            "promptTokenCount": 11,
-            "candidatesTokenCount": written,
-            "totalTokenCount": 14 + written,
-            "cachedContentTokenCount": 4,
-            "thoughtsTokenCount": 3,
-        }
-        chunk: dict[str, Any] = {} if candidates is None else {"candidates": candidates}
-        return {
-            **chunk,
-            "usageMetadata": usage,
-            "modelVersion": f"{model}-001",
-            "responseId": f"resp{self._answers}",
-        }
-
-    def _written(self, part: Part, model: str, texts: dict[str, str]) -> Part:
-        part = {name: value for name, value in part.items() if name != "sign"} | (
-            {"thoughtSignature": ""} if part.get("sign") else {}
-        )
-        if "functionCall" in part:
-            self._calls += 1
-            call = part["functionCall"]
-            part = {**part, "functionCall": {"id": f"fc-{self._calls}", **call} if self.ids else call}
-            texts["text"] = texts["thought"] = ""
-        elif "text" in part:
-            kind = "thought" if part.get("thought") else "text"
-            texts[kind] += part["text"]
-            if "thoughtSignature" in part and is_newer(model):
-                signature = self.signatures.mint(model, self._answers, part, texts[kind])
-                return {**part, "thoughtSignature": signature}
-        if "thoughtSignature" not in part:
-            return part
-        bare = {name: value for name, value in part.items() if name != "thoughtSignature"}
-        if not is_newer(model):
-            return bare
-        return {**bare, "thoughtSignature": self.signatures.mint(model, self._answers, bare)}
+    def _read(self, asked: Recorded) -> dict[str, Any]:
+        """Of a request that is right: its message, without an envelope."""
+        message = Reader().read(asked.body, ENVELOPE if self.envelope else REQUEST)
+        inner = message["request"] if self.envelope else message
+        assert isinstance(inner, dict)
+        return inner
 
     def _models(self, path: str) -> Any:
         def model(name: str) -> dict[str, Any]:
@@ -423,20 +353,3 @@ class AntigravityServer:
 
         name = path.removeprefix(PLAIN)
         return model(name) if name in MODELS else {"models": [model(one) for one in MODELS]}
-
-
-def _skips(request: dict[str, Any]) -> bool:
-    parts = (part for content in request["contents"] for part in content["parts"])
-    return any(part.get("thoughtSignature") == "skip_thought_signature_validator" for part in parts)
-
-
-def _joined(parts: tuple[Part, ...]) -> tuple[Part, ...]:
-    """Texts that follow each other are one in a whole answer."""
-    joined: list[Part] = []
-    for part in parts:
-        last = joined[-1] if joined else {}
-        if "text" in part and "text" in last and part.get("thought") == last.get("thought"):
-            joined[-1] = {**last, **part, "text": last["text"] + part["text"]}
-        else:
-            joined.append(part)
-    return tuple(joined)

@@ -1,7 +1,9 @@
 """Sealed reasoning of the fake Responses upstream: minted, told apart, demanded back in its place.
 
 A blob has the outer shape of a Fernet token and says nothing by itself: the vault knows which answer of which
-conversation it belongs to, for which model and which organisation it was sealed.
+conversation it belongs to, for which model and which organisation it was sealed. Like the original it takes
+histories that were edited, and reasoning together with its answer in another conversation: that is told to
+the test. Reasoning apart from what it led to is refused.
 """
 
 import base64
@@ -26,19 +28,41 @@ class Sealed(msgspec.Struct):
 
 
 class Answered(msgspec.Struct):
-    """What an answer's items are recognised by when they come back."""
+    """What an answer's items are recognised by when they come back: kind, and blob, text or call id."""
 
     number: int
-    blobs: list[str]
-    texts: list[str]
-    calls: list[str]
+    items: list[tuple[str, str]]
+
+    @property
+    def blobs(self) -> list[str]:
+        return [key for kind, key in self.items if kind == "reasoning"]
+
+    def has(self, item: Any) -> bool:
+        """Reasoning not considered."""
+        said = _key(item)
+        return said is not None and said[0] != "reasoning" and said in self.items
+
+    def is_last(self, blob: str) -> bool:
+        """Nothing but reasoning followed it."""
+        behind = self.items[self.items.index(("reasoning", blob)) :]
+        return all(kind == "reasoning" for kind, _ in behind)
+
+
+class Findings(msgspec.Struct):
+    """What is taken, and yet is not as it was answered."""
+
+    missing: int = 0
+    """Sealed reasoning that should be there, or in another place."""
+    foreign: list[str] = []
+    """Reasoning of other conversations."""
+    unknown: list[str] = []
+    """Words and calls of the model's (by id) that no answer in this conversation had."""
 
 
 class Vault:
     def __init__(self, *, demand: bool) -> None:
         """demand: an input that repeats an answer without its reasoning is refused; else it is counted."""
         self.demand = demand
-        self.missing = 0
         self.stale = False
         """Nothing that was sealed before can be opened any more."""
         self.spoiled: set[str] = set()
@@ -47,6 +71,9 @@ class Vault:
         self._sealed: dict[str, Sealed] = {}
         self._answers: dict[str, list[Answered]] = {}
         """By conversation, oldest first."""
+        self._by_number: dict[int, Answered] = {}
+        self._by_call: dict[tuple[str, str, str], list[Answered]] = {}
+        """By model, organisation and call id."""
 
     # -- minting ------------------------------------------------------------------------------------------
 
@@ -61,16 +88,22 @@ class Vault:
         self._sealed[blob] = Sealed(blob, model, organisation, answer)
         return blob
 
-    def remember(self, conversation: str, number: int, output: Sequence[dict[str, Any]]) -> None:
+    def remember(
+        self, model: str, organisation: str, conversation: str, number: int, output: Sequence[dict[str, Any]]
+    ) -> None:
         """What was answered, so that it is known when it comes back."""
-        blobs = [item["encrypted_content"] for item in output if item["type"] == "reasoning"]
-        texts = [text_of(item) for item in output if item["type"] == "message"]
-        calls = [item["call_id"] for item in output if item["type"] in CALLS]
-        self._answers.setdefault(conversation, []).append(Answered(number, blobs, texts, calls))
+        answer = Answered(number, [key for item in output if (key := _key(item)) is not None])
+        self._answers.setdefault(conversation, []).append(answer)
+        self._by_number[number] = answer
+        for kind, call_id in answer.items:
+            if kind == "call":
+                self._by_call.setdefault((model, organisation, call_id), []).append(answer)
 
     # -- what comes back ----------------------------------------------------------------------------------
 
-    def check(self, items: Sequence[Any], *, model: str, organisation: str, conversation: str) -> None:
+    def check(
+        self, items: Sequence[Any], *, model: str, organisation: str, conversation: str, found: Findings
+    ) -> None:
         """Raises Refusal as the vendor refuses what cannot be opened, is misplaced or missing."""
         seen: set[str] = set()
         for index, item in enumerate(items):
@@ -81,7 +114,8 @@ class Vault:
             if blob in seen:
                 raise refuse(f"Duplicate item found with id {item.get('id')}.", at("input", index), None)
             seen.add(blob)
-        self._check_places(items, conversation)
+        self._check_following(items, conversation, found)
+        self._check_preceding(items, model, organisation, conversation, found)
 
     def _open(self, blob: str, item: dict[str, Any], model: str, organisation: str) -> None:
         sealed = self._sealed.get(blob)
@@ -96,44 +130,65 @@ class Vault:
             code="invalid_encrypted_content",
         )
 
-    def _check_places(self, items: Sequence[Any], conversation: str) -> None:
-        """Each answer's reasoning stands directly before the first of its items that came back."""
+    def _check_following(self, items: Sequence[Any], conversation: str, found: Findings) -> None:
+        """Behind reasoning, and other reasoning, stands something of the same answer, unaltered."""
+        own = {answer.number for answer in self._answers.get(conversation, ())}
+        for index, item in enumerate(items):
+            blob = item.get("encrypted_content") if kind_of(item) == "reasoning" else None
+            if not blob:
+                continue
+            number = self._sealed[blob].answer
+            answer = self._by_number.get(number)
+            following = next((one for one in items[index + 1 :] if kind_of(one) != "reasoning"), None)
+            if answer is None or not (answer.has(following) or answer.is_last(blob)):
+                raise refuse(
+                    f"Item '{item.get('id', 'rs_1')}' of type 'reasoning' was provided without its "
+                    "required following item.",
+                    at("input", index),
+                    None,
+                )
+            if number not in own:
+                found.foreign.append(blob)
+
+    def _check_preceding(
+        self, items: Sequence[Any], model: str, organisation: str, conversation: str, found: Findings
+    ) -> None:
+        """Each answer that came back has all of its reasoning."""
         waiting = list(self._answers.get(conversation, ()))
         answer: Answered | None = None
         for index, item in enumerate(items):
-            kind = kind_of(item)
-            if kind == "reasoning" and item.get("encrypted_content"):
-                following = next((i for i in items[index + 1 :] if kind_of(i) != "reasoning"), None)
-                owner = self._sealed[item["encrypted_content"]].answer
-                if _owner(following, waiting, owner) is None and (answer is None or answer.number != owner):
-                    raise refuse(
-                        f"Item '{item.get('id', 'rs_1')}' of type 'reasoning' was provided without its "
-                        "required following item.",
-                        at("input", index),
-                        None,
-                    )
+            said = _key(item)
+            if said is None:
+                answer = None
+            if said is None or said[0] == "reasoning" or (answer is not None and answer.has(item)):
                 continue
-            if answer is not None and _belongs(item, answer):
-                continue
-            answer = _owner(item, waiting, None)
-            if answer is None:
-                continue
-            del waiting[: waiting.index(answer) + 1]
-            self._demand(items[:index], answer, kind)
+            answer = next((one for one in waiting if one.has(item)), None)
+            if answer is not None:
+                del waiting[: waiting.index(answer) + 1]
+            else:
+                found.unknown.append(said[1])
+                elsewhere = self._by_call.get((model, organisation, said[1]), ())
+                answer = elsewhere[0] if said[0] == "call" and len(elsewhere) == 1 else None
+            if answer is not None:
+                self._demand(items, index, answer, found)
 
-    def _demand(self, before: Sequence[Any], answer: Answered, kind: str) -> None:
-        given: list[str] = []
-        for item in reversed(before):
-            if kind_of(item) != "reasoning":
-                break
-            given.insert(0, item.get("encrypted_content"))
-        if given == answer.blobs:
+    def _demand(self, items: Sequence[Any], index: int, answer: Answered, found: Findings) -> None:
+        """Where it was in the answer, or all of it in front of the first item that came back."""
+        start = end = index
+        while start and kind_of(items[start - 1]) == "reasoning":
+            start -= 1
+        while end < len(items) and (kind_of(items[end]) == "reasoning" or answer.has(items[end])):
+            end += 1
+        given = [said for said in map(_key, items[start:end]) if said in answer.items]
+        blobs = [key for kind, key in given if kind == "reasoning"]
+        in_front = [key for _, key in given[: len(blobs)]] == blobs == answer.blobs
+        if in_front or given == [said for said in answer.items if said[0] == "reasoning" or said in given]:
             return
-        self.missing += len(answer.blobs) - len(given)
+        found.missing += len(answer.blobs) - len(blobs) or len(blobs)
         if self.demand:
             raise refuse(
-                f"Item 'fc_{answer.number}' of type '{kind}' was provided without its required 'reasoning' "
-                f"item: 'rs_{answer.number}'.",
+                f"Item 'fc_{answer.number}' of type '{kind_of(items[index])}' was provided without its "
+                f"required 'reasoning' item: 'rs_{answer.number}'.",
                 "input",
                 None,
             )
@@ -155,18 +210,14 @@ def text_of(item: Any) -> str:
     return "".join(part.get("text", part.get("refusal", "")) for part in content or ())
 
 
-def _belongs(item: Any, answer: Answered) -> bool:
+def _key(item: Any) -> tuple[str, str] | None:
+    """None for what is not the model's."""
     match kind_of(item):
-        case "message":
-            return item.get("role") == "assistant" and text_of(item) in answer.texts
-        case "function_call" | "custom_tool_call":
-            return item.get("call_id") in answer.calls
+        case "reasoning":
+            return "reasoning", str(item.get("encrypted_content"))
+        case "message" if item.get("role") == "assistant":
+            return "message", text_of(item)
+        case kind if kind in CALLS:
+            return "call", str(item.get("call_id"))
         case _:
-            return False
-
-
-def _owner(item: Any, answers: Sequence[Answered], number: int | None) -> Answered | None:
-    return next(
-        (one for one in answers if number in (None, one.number) and _belongs(item, one)),
-        None,
-    )
+            return None

@@ -14,7 +14,7 @@ import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
 from gateway.kernel.json import JsonError, dumps, loads
-from tests.fakes.codex_blobs import MOMENT, Vault, kind_of, text_of
+from tests.fakes.codex_blobs import MOMENT, Findings, Vault, kind_of, text_of
 from tests.fakes.codex_brain import Answer, Speaker, answer_to
 from tests.fakes.codex_rules import Refusal, check_calls, check_ids, check_settings, refuse, request_check
 
@@ -107,8 +107,7 @@ class Recorded:
         self.status = 0
         self.gone = False
         """The caller closed the connection before the answer was over."""
-        self.missing = 0
-        """Sealed reasoning that should have come back and did not."""
+        self.found = Findings()
         self.sealed: list[str] = []
         """Reasoning that the answer brought."""
 
@@ -116,6 +115,10 @@ class Recorded:
     def items(self) -> list[Any]:
         given = self.body["input"]
         return given if isinstance(given, list) else [{"role": "user", "content": given}]
+
+    @property
+    def missing(self) -> int:
+        return self.found.missing
 
     @property
     def blobs(self) -> list[str]:
@@ -222,7 +225,7 @@ class CodexServer:
         output = [speaker.item(index, piece) for index, piece in enumerate(answer.pieces)]
         request.sealed = [item["encrypted_content"] for item in output if "encrypted_content" in item]
         if answer.end == "completed":
-            self.vault.remember(conversation, number, output)
+            self.vault.remember(model, organisation, conversation, number, output)
         if body.get("stream"):
             await self._stream(exchange, speaker, answer, response, output)
         else:
@@ -270,11 +273,13 @@ class CodexServer:
         check_calls(items)
         check_settings(body, reasons=reasons)
         conversation = f"{organisation}\0{body['model']}\0{_first_words(items)}"
-        before = self.vault.missing
-        try:
-            self.vault.check(items, model=body["model"], organisation=organisation, conversation=conversation)
-        finally:
-            request.missing = self.vault.missing - before
+        self.vault.check(
+            items,
+            model=body["model"],
+            organisation=organisation,
+            conversation=conversation,
+            found=request.found,
+        )
         return conversation
 
     async def _stream(

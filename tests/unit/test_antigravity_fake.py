@@ -2,12 +2,13 @@
 
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import httpx2
 import pytest
 
 from tests.fakes import antigravity_history as texts
-from tests.fakes.antigravity_brain import limited
+from tests.fakes.antigravity_brain import Reply, limited
 from tests.fakes.antigravity_server import AntigravityServer
 from tests.support.signature_chains import carrier, fc, fr, model, text, thought, user
 
@@ -178,7 +179,9 @@ async def test_signatures_are_demanded_on_the_first_call_of_every_step(ask: Aske
     over = body(user("a"), model(bare(part)), user(back), model("done"), user("b"))
     assert (await ask(over)).status == 200, "of the current turn alone"
     ask.server.sentinel = False
-    assert (await ask(body(user("a"), model(skipping), user(back)))).message == texts.INVALID
+    for word in texts.SKIPS:
+        skipping["thoughtSignature"] = word
+        assert (await ask(body(user("a"), model(skipping), user(back)))).message == texts.INVALID
 
 
 async def test_signatures_stay_on_their_parts(ask: Asker) -> None:
@@ -206,8 +209,102 @@ async def test_texts_are_signed_as_a_whole(ask: Asker) -> None:
     assert (
         await ask(body(user("a"), model(text("hello there"), carrier(signature)), user("b")))
     ).status == 200
-    for said in ([text("something else", signature)], [thought("hello there", signature)]):
-        assert (await ask(body(user("a"), model(*said), user("b")))).message == texts.CORRUPTED
+    assert ask.server.omitted == []
+    for said in (
+        [text("something else", signature)],
+        [thought("hello there", signature)],
+        [text("there", signature)],
+        [text("o there", signature)],
+        [text("hello there, you", signature)],
+        [text("hello"), text("there", signature)],
+        [text("hello ", signature), text("there")],
+        [text("something else"), carrier(signature)],
+        [carrier(signature), text("hello there")],
+        [text("hello there"), fc("c"), carrier(signature)],
+        [text("hello there"), thought("hm"), carrier(signature)],
+        [carrier(signature)],
+    ):
+        assert (await ask(body(user("a"), model(*said), user("b")))).message in (
+            texts.CORRUPTED,
+            texts.AS_MANY,
+        )
+
+
+async def test_thoughts_are_signed_as_a_whole(ask: Asker) -> None:
+    pieces = (
+        {"text": "let me ", "thought": True},
+        {"text": "see", "thought": True},
+        {"text": "", "sign": True},
+    )
+    ask.server.queue = [Reply(tuple((piece,) for piece in (*pieces, {"text": "so"})))]
+    parts = (await ask(body())).body["candidates"][0]["content"]["parts"]
+    signature = parts[1]["thoughtSignature"]
+    for said in (
+        [thought("let me see"), carrier(signature)],
+        [thought("let me see"), thought("", signature)],
+        [thought("let me "), thought("see", signature)],
+        [thought("let me see", signature)],
+    ):
+        assert (await ask(body(user("a"), model(*said, "so"), user("b")))).status == 200
+    wrong = model(thought("let me see"), "so", carrier(signature))
+    assert (await ask(body(user("a"), wrong, user("b")))).message == texts.CORRUPTED
+
+
+async def test_either_alphabet_of_base64_says_a_signature(ask: Asker) -> None:
+    while True:
+        (part,) = await called(ask)
+        if {"+", "/"} & set(part["thoughtSignature"]):
+            break
+    back = fr(part["functionCall"]["id"])
+    safe = {**part, "thoughtSignature": part["thoughtSignature"].replace("+", "-").replace("/", "_")}
+    assert (await ask(body(user("a"), model(safe), user(back)))).status == 200
+    again = body(user("a"), model(safe), user(back), model(part), user(back))
+    assert (await ask(again)).message == texts.CORRUPTED
+    assert ask.server.omitted == []
+
+
+async def test_a_signature_comes_back_once(ask: Asker) -> None:
+    (part,) = await called(ask, "say hello")
+    said = model(part)
+    assert (await ask(body(user("a"), said, user("b"), said, user("c")))).message == texts.CORRUPTED
+    doubled = model(part, carrier(part["thoughtSignature"]))
+    assert (await ask(body(user("a"), doubled, user("b")))).message == texts.CORRUPTED
+
+
+async def test_a_signature_is_the_models(ask: Asker) -> None:
+    (part,) = await called(ask, "say hello")
+    for wrong in (user(part), {"parts": [part]}):
+        told = await ask(body(user("a"), model("hello"), wrong))
+        assert (told.status, told.message) == (400, texts.INVALID)
+    (part,) = await called(ask)
+    signed = {**fr("fc-1"), "thoughtSignature": part["thoughtSignature"]}
+    assert (await ask(body(user("a"), model(bare(part)), user(signed)))).message == texts.INVALID
+
+
+async def test_what_was_signed_and_comes_back_unsigned_is_told(ask: Asker) -> None:
+    """It is taken: only calls must be signed."""
+    first, second = [(await called(ask, "say hello"))[0] for _ in range(2)]
+    signatures = [part["thoughtSignature"] for part in (first, second)]
+    unsigned = text("hello")
+    for said, omitted in (
+        ([first, second], []),
+        ([unsigned, second], signatures[:1]),
+        ([first, unsigned], signatures[1:]),
+        ([unsigned, unsigned], signatures),
+        ([unsigned, unsigned, unsigned], signatures),
+        ([text("hell"), unsigned], signatures[:1]),
+        ([model(text("hel"), text("lo"))], signatures[:1]),
+    ):
+        contents = [one for part in said for one in (user("a"), part if "parts" in part else model(part))]
+        assert (await ask(body(*contents, user("b")))).status == 200
+        assert ask.server.requests[-1].omitted == omitted
+    (call,) = await called(ask)
+    skipping = {**bare(call), "thoughtSignature": "skip_thought_signature_validator"}
+    assert (await ask(body(user("a"), model(skipping), user(fr("fc-1"))))).status == 200
+    assert ask.server.requests[-1].omitted == [call["thoughtSignature"]]
+    ask.server.signatures.forget()
+    assert (await ask(body(user("a"), model(unsigned), user("b")))).status == 200
+    assert ask.server.requests[-1].omitted == []
 
 
 async def test_calls_and_responses_are_paired(ask: Asker) -> None:
@@ -270,7 +367,7 @@ async def test_the_envelope() -> None:
         "userAgent": "somebody",
         "requestType": "agent",
         "project": "project-1",
-        "requestId": "agent-1",
+        "requestId": f"agent-{UUID(int=1)}",
         "request": body(sessionId="-1"),
     }
     server = AntigravityServer(envelope=True)
@@ -288,9 +385,44 @@ async def test_the_envelope() -> None:
             {**right, "request": body(sessionId="-1", safetySettings=[])},
             {**right, "request": body(sessionId="-1", generationConfig={"maxOutputTokens": 5})},
             {**right, "request": body(model("hi"), sessionId="-1")},
+            {**right, "request": body(sessionId="conversation")},
+            {**right, "request": body(sessionId="")},
+            {**right, "requestId": "agent-1"},
+            {**right, "requestId": f"image_gen-{UUID(int=1)}"},
+            {**right, "requestId": f"{UUID(int=1)}"},
             {name: value for name, value in right.items() if name != "requestId"},
         ):
             assert (await ask(wrong, path)).status == 400
+        picture = {**right, "model": "gemini-3-pro-image", "requestType": "image_gen", "request": body()}
+        assert (await ask(picture, path)).status == 400
+        picture["requestId"] = f"image_gen-{UUID(int=1)}"
+        assert (await ask(picture, path)).status == 200
+        assert (await ask({**picture, "request": body(sessionId="1")}, path)).status == 400
+
+
+async def test_responses_come_under_the_models_role_in_the_envelope_and_nowhere_else() -> None:
+    server = AntigravityServer(envelope=True)
+    async with server.running(), httpx2.AsyncClient(timeout=10) as client:
+        ask = Asker(server, client)
+
+        async def told(*contents: Any) -> Told:
+            asked = {
+                "model": "gemini-3-pro",
+                "userAgent": "somebody",
+                "requestType": "agent",
+                "project": "project-1",
+                "requestId": f"agent-{UUID(int=1)}",
+                "request": body(*contents, sessionId="-1"),
+            }
+            return await ask(asked, "/v1internal:generateContent")
+
+        answered = await told(user('call read {"p": 1}'))
+        (call,) = answered.body["response"]["candidates"][0]["content"]["parts"]
+        back = fr("fc-1")
+        assert (await told(user("a"), model(call), model(back))).status == 200
+        assert (await told(user("a"), model(call), user(back))).message == texts.RESPONSE_AFTER
+        assert (await told(user("a"), model(call), user(back, "and this"))).status == 200
+        assert (await told(user("a"), model(call), model(back, "and this"))).message == texts.RESPONSE_AFTER
 
 
 async def test_what_the_test_tells_comes_first_and_only_to_what_is_right(ask: Asker) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.fakes.codex_blobs import Findings
 from tests.fakes.codex_brain import Answer, CallTool, Say, Think
 from tests.fakes.codex_server import (
     BAD_GATEWAY,
@@ -202,6 +203,76 @@ async def test_reasoning_in_another_place_is_refused(place: int) -> None:
         items = await conversation(client)
         items.insert(place, items.pop(1))
         await client.refused(input=items)
+
+
+async def test_reasoning_stands_where_it_stood_or_all_of_it_in_front() -> None:
+    server = CodexServer()
+    pieces = (Think("a"), Say("let me see"), Think("b"), CallTool("find", call_id="c1"))
+    async with against(server) as client:
+        server.queue.append(Answer(pieces=pieces))
+        first, said, second, call = (await client.ok(input=[user("go")], tools=[TOOL]))["output"]
+        result = {"type": "function_call_output", "call_id": "c1", "output": "seven"}
+        for taken in (
+            [first, said, second, call],
+            [first, second, said, call],
+            [first, second, call],
+        ):
+            await client.ok(input=[user("go"), *taken, result])
+            assert server.requests[-1].found == Findings()
+        altered = {**said, "content": [{**said["content"][0], "text": "let me look"}]}
+        other_call = {**call, "call_id": "c2"}
+        for refused in (
+            [second, first, said, call],
+            [first, said, call],
+            [said, first, second, call],
+            [first, second, altered, call],
+            [first, altered, second, call],
+            [first, said, second, other_call],
+        ):
+            told = {**result, "call_id": refused[-1]["call_id"]}
+            assert "required" in (await client.refused(input=[user("go"), *refused, told]))["message"]
+
+
+async def test_reasoning_that_nothing_followed_needs_nothing_behind_it() -> None:
+    server = CodexServer()
+    async with against(server) as client:
+        server.queue.append(Answer(pieces=(Say("well"), Think())))
+        said, thought = (await client.ok(input=[user("go")]))["output"]
+        await client.ok(input=[user("go"), said, thought, user("say on")])
+        assert server.requests[-1].found == Findings()
+
+
+async def test_histories_that_were_edited_are_taken_and_told() -> None:
+    """As the original takes them: nothing ties words without their reasoning to an answer."""
+    server = CodexServer()
+    async with against(server) as client:
+        spoken = (await client.ok(input=[user("say hello")]))["output"]
+        thought, said = spoken
+        again = [user("say more")]
+        await client.ok(input=[user("say hello"), *spoken, *again])
+        assert server.requests[-1].found == Findings()
+        altered = {"role": "assistant", "content": "hello!"}
+        await client.ok(input=[user("say hello"), altered, *again])
+        assert server.requests[-1].found == Findings(unknown=["hello!"])
+        await client.ok(input=[user("say hallo"), *spoken, *again])
+        blob = thought["encrypted_content"]
+        assert server.requests[-1].found == Findings(foreign=[blob], unknown=["hello"])
+        await client.ok(input=[user("say hallo"), said, *again])
+        assert server.requests[-1].found == Findings(unknown=["hello"])
+
+
+async def test_a_call_is_known_whatever_was_said_before_it() -> None:
+    server = CodexServer()
+    async with against(server) as client:
+        _, thought, call, result = await conversation(client)
+        before = user("call find please")
+        await client.ok(input=[before, thought, call, result])
+        assert "'reasoning' item" in (await client.refused(input=[before, call, result]))["message"]
+        server.vault.demand = False
+        await client.ok(input=[before, call, result])
+        assert server.requests[-1].found == Findings(missing=1, unknown=[call["call_id"]])
+        await client.ok(input=[before, call, result], model=PLAIN_MODEL)
+        assert server.requests[-1].missing == 0, "another model's"
 
 
 async def test_reasoning_that_cannot_be_opened_is_refused() -> None:
