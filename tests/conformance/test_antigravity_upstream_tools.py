@@ -151,6 +151,23 @@ async def test_a_loop_of_tools_keeps_its_signatures(loop: Any, stream: bool, env
         assert [part["functionResponse"]["id"] for part in results] == ["fc-1", "fc-2", "fc-3"]
 
 
+@each_envelope
+async def test_functions_that_googles_sdk_calls_by_itself(envelope: bool) -> None:
+    """It sends their results without ids."""
+
+    def look(step: int) -> str:
+        """Look into one step."""
+        return f"result {step}"
+
+    server = AntigravityServer(envelope=envelope, sentinel=False)
+    async with serving(server) as on:
+        chat = on.google.chats.create(model=MODEL, config=types.GenerateContentConfig(tools=[look]))
+        answer = await chat.send_message("steps look 3")
+        assert answer.text == "done 3"
+        assert server.refusals == []
+        assert len(server.requests) == 4
+
+
 @streamed_or_not
 @each_envelope
 async def test_signatures_that_googles_sdk_carries_arrive_without_replay(

@@ -125,10 +125,24 @@ async def test_tools_make_their_round_in_gemini(gateway: Opener, stream: bool) -
         assert (text, calls) == ("Got A and B", [])
         assert [len(request.blobs) for request in gate.server.requests] == [0, 1]
         assert all(request.found == Findings() for request in gate.server.requests)
-        if not stream:
-            assert (await told("say on"))[0] == "on"
-            assert len(gate.server.requests[-1].blobs) == 2
-            assert gate.server.requests[-1].found == Findings()
+        assert (await told("say on"))[0] == "on"
+        assert len(gate.server.requests[-1].blobs) == 2
+        assert gate.server.requests[-1].found == Findings()
+
+
+async def test_python_functions_are_called_by_google_s_sdk(gateway: Opener) -> None:
+    """It calls them by itself, and sends their results without ids."""
+
+    def find(q: str) -> str:
+        """Find something."""
+        return q.upper()
+
+    async with gateway() as gate:
+        chat = gate.google.chats.create(model=gate.model, config=types.GenerateContentConfig(tools=[find]))
+        answer = await chat.send_message('call find {"q":"a"} and call find {"q":"b"}')
+        assert answer.text is not None
+        assert answer.text.startswith("Got ")
+        assert gate.server.requests[-1].found == Findings()
 
 
 def results(calls: list[Any], found: str) -> list[Any]:

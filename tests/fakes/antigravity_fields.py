@@ -81,6 +81,7 @@ FUNCTION: Spec = {
     "parameters": SCHEMA,
     "parametersJsonSchema": ANY,
     "response": SCHEMA,
+    "responseJsonSchema": ANY,
     "behavior": str,
 }
 TOOL: Spec = {
