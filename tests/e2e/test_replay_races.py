@@ -142,7 +142,9 @@ async def test_a_purge_holds_against_turns_that_were_under_way(house: House, cod
 
         third = await talks.say("third", range(15))
     assert [request.blobs for request in third] == [[]] * 10 + [one.sealed for one in anew]
-    assert len(server.requests) == 15 + 10 + 2 * 5 + 15, "once refused, once more, and no more"
+    refusals = sum(request.status == 400 for request in server.requests)
+    assert 1 <= refusals <= 5, "whoever reads behind the first purge is not refused"
+    assert len(server.requests) == 15 + 10 + 5 + refusals + 15, "once more, and no more"
 
 
 async def test_refused_reasoning_is_left_out_once_and_forgotten(house: House, codex: CodexSlot) -> None:
