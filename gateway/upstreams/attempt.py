@@ -122,6 +122,10 @@ class Attempt:
         self._seq = 0
         self._account = Account("", "")
         self._secrets: Sequence[str] = ()
+        self._status = 0
+        """Of the answer; 0 before there is one."""
+        self._request_id = ""
+        """What the upstream calls this request, to be quoted in a report to its operators."""
 
     async def bursts(self) -> AsyncGenerator[Burst, None]:
         """Raises AttemptFailed only before content."""
@@ -133,6 +137,7 @@ class Attempt:
                 async for burst in bursts:
                     yield burst
         except UpstreamTimeout as error:
+            self._tell_log("silent", error.message)
             if error.phase != "total" and not (self._elsewhere and error.phase == "connect"):
                 await self._rest(Rest(FAILURE_REST_S, "silent", soft=True))
             await self._conclude(None)
@@ -142,6 +147,7 @@ class Attempt:
                 raise AttemptFailed(error, again="no" if error.phase == "total" else "next") from None
             yield [Frame((TurnFailed(error_info(error)),))]
         except UpstreamError as error:
+            self._tell_log("unreachable" if self._account.upstream else "no_key", error.message)
             # Nobody answered, or the answer broke off: the connection is gone, and with it the work.
             if not (self._elsewhere or self._content):
                 await self._rest(Rest(FAILURE_REST_S, "unreachable", soft=True))
@@ -156,6 +162,8 @@ class Attempt:
 
     async def _answered(self, request: UpstreamRequest) -> AsyncGenerator[Burst, None]:
         async with self._http.post(request) as answer:
+            self._status = answer.status
+            self._request_id = answer.headers.get("x-request-id", "")[:128]
             if answer.status != 200:
                 body = await answer.read_error()
                 raise await self._failed(self._judged(answer, body))
@@ -263,18 +271,31 @@ class Attempt:
             raise failed
 
     async def _failed(self, fault: Fault) -> AttemptFailed:
-        log.info(
-            "upstream.failed",
-            extra={"turn_id": self._call.turn.id, "fault": fault.name, "upstream": self._account.upstream}
-            | {"account": self._account.credential},
-        )
         fault = msgspec.structs.replace(fault, info=self._without_secrets(fault.info))
+        self._tell_log(fault.name, fault.info.message)
         if fault.rest is not None:
             await self._rest(fault.rest)
         await self._conclude(fault)
         if fault.signature and self._lane.gives_back:
             return AttemptFailed(error_of(fault.info), again="fresh")
         return AttemptFailed(error_of(fault.info), again=fault.again, or_again=_is_soft(fault))
+
+    def _tell_log(self, fault: str, message: str) -> None:
+        call = self._call
+        log.info(
+            "upstream.failed",
+            extra={
+                "turn_id": call.turn.id,
+                "upstream": self._account.upstream,
+                "account": call.account,
+                "model": call.model,
+                "fault": fault,
+                "status": self._status,
+                "upstream_request_id": self._request_id,
+            },
+        )
+        # What it says may quote what it was asked.
+        log.debug("upstream.told", extra={"turn_id": call.turn.id, "told": message})
 
     def _without_secrets(self, info: ErrorInfo) -> ErrorInfo:
         """Upstreams quote what they were sent, keys of the operator included."""
