@@ -114,6 +114,9 @@ class _Figures(NamedTuple):
     upstream: str = "lingma"
     ttft_ms: int | None = 1
     duration_ms: int = 1
+    failed_attempts: tuple[tuple[str, str], ...] = (("codex", "rate_limited"),)
+    queued_s: float | None = 0.1
+    repairs: int = 1
 
 
 def metrics_page(intro: list[str], worker_intro: list[str]) -> str:

@@ -33,6 +33,10 @@ class TurnFigures(msgspec.Struct):
     error_kind: str = ""
     usage: Usage | None = None
     attempts: int = 0
+    failed_attempts: list[tuple[str, str]] = []
+    """Of each that failed: the upstream, and the kind of its error."""
+    queued_s: float | None = None
+    """How long it waited for being admitted; None when it was not."""
     upstream: str = ""
     model: str = ""
     started_at: float = 0.0

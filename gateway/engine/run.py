@@ -168,6 +168,8 @@ class TurnRun:
             engine.admission.admitted(self._turn, until=queue_until),
             contextlib.aclosing(self._attempts(route, queue_until)) as bursts,
         ):
+            figures = self._observers.figures
+            figures.queued_s = engine.clock.monotonic() - figures.started_at
             async for burst in bursts:
                 yield burst
 
@@ -188,6 +190,8 @@ class TurnRun:
                             yield burst
                     return
                 except AttemptFailed as failure:
+                    failed = (candidate.executor.name, str(failure.error.kind))
+                    self._observers.figures.failed_attempts.append(failed)
                     self._after(failure, plan)
                 if plan.pause_s:
                     await asyncio.sleep(plan.pause_s)

@@ -8,7 +8,7 @@ The values are those of this replica; Prometheus sums them. Sums over all replic
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
@@ -21,6 +21,8 @@ from gateway.turn.request import Turn
 from gateway.turn.usage import Usage
 
 _DURATION_BUCKETS_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_QUEUE_BUCKETS_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30)
+_NO_LABELS: Mapping[str, str] = {}
 _TTFT_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 GAUGES = frozenset({"in_flight", "queued", "max_in_flight"})
@@ -40,6 +42,12 @@ class Figures(Protocol):
     def ttft_ms(self) -> int | None: ...
     @property
     def duration_ms(self) -> int: ...
+    @property
+    def failed_attempts(self) -> Sequence[tuple[str, str]]: ...
+    @property
+    def queued_s(self) -> float | None: ...
+    @property
+    def repairs(self) -> int: ...
 
 
 class PoolInstance(Protocol):
@@ -103,6 +111,8 @@ class TurnMetrics:
     def __init__(self) -> None:
         self._turns: Counter[tuple[str, ...]] = Counter()
         self._tokens: Counter[tuple[str, ...]] = Counter()
+        self._failed: Counter[tuple[str, ...]] = Counter()
+        self._repairs: Counter[tuple[str, ...]] = Counter()
         self._registry = CollectorRegistry()
         reader = PrometheusMetricReader(
             disable_target_info=True, scope_info_enabled=False, registry=self._registry
@@ -128,6 +138,22 @@ class TurnMetrics:
             description="From the request to the first content",
             explicit_bucket_boundaries_advisory=_TTFT_BUCKETS_S,
         )
+        self._queued = meter.create_histogram(
+            "gateway.turn.queue_wait",
+            unit="s",
+            description="Until a turn was admitted",
+            explicit_bucket_boundaries_advisory=_QUEUE_BUCKETS_S,
+        )
+        meter.create_observable_counter(
+            "gateway.attempts_failed",
+            [_observed(self._failed, ("upstream", "kind"))],
+            description="Attempts that failed, whether another followed or not, by the kind of their error",
+        )
+        meter.create_observable_counter(
+            "gateway.grammar_repairs",
+            [_observed(self._repairs, ("upstream",))],
+            description="Events of upstreams that came where they may not, and were mended",
+        )
         meter.create_observable_counter(
             "gateway.tokens",
             [_observed(self._tokens, ("direction", "upstream"))],
@@ -143,6 +169,12 @@ class TurnMetrics:
         )
         if figures.ttft_ms is not None:
             self._ttft.record(figures.ttft_ms / 1000, {"dialect": dialect, "upstream": upstream})
+        if figures.queued_s is not None:
+            self._queued.record(figures.queued_s, _NO_LABELS)
+        for failed in figures.failed_attempts:
+            self._failed[failed] += 1
+        if figures.repairs:
+            self._repairs[(upstream,)] += figures.repairs
         if (usage := figures.usage) is not None:
             for direction, tokens in (("input", usage.input_tokens), ("output", usage.output_tokens)):
                 if tokens is not None and tokens > 0:

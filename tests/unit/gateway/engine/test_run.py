@@ -185,6 +185,9 @@ async def test_a_retry_is_invisible_to_the_client() -> None:
     bench = Bench(executor)
     assert await bench.events() == WHOLE
     assert [call.attempt for call in executor.calls] == [1, 2]
+    (figures,) = bench.recorder.figures
+    assert figures.failed_attempts == [(executor.name, "worker_lost")]
+    assert figures.queued_s is not None
 
 
 async def test_a_lost_context_is_answered_by_a_fresh_attempt() -> None:
@@ -204,6 +207,7 @@ async def test_a_failure_before_anything_was_said_is_raised() -> None:
     with pytest.raises(UpstreamEof):
         await bench.events()
     assert [(f.outcome, f.error_kind) for f in bench.recorder.figures] == [("failed", "upstream_eof")]
+    assert [kind for f in bench.recorder.figures for _, kind in f.failed_attempts] == ["upstream_eof"]
 
 
 async def test_a_failure_after_the_start_is_a_terminal_event() -> None:
