@@ -4,8 +4,9 @@
     helm/values.schema.json      types from values.yaml, the settings, and what SHAPES below says further
     helm/README.md               the table of values between its two marks, from the comments of values.yaml
 
-In values.yaml the comment right above a key explains it; `# -- ` begins a chapter. A mapping with explained keys inside
-is a branch, every other key a value that has to be explained. tests/deploy/test_chart.py holds the files against this.
+In values.yaml the comment right above a key explains it; `# -- ` begins a chapter. A mapping with explained
+keys inside is a branch, every other key a value that has to be explained. `make chart` writes the files,
+tests/deploy holds them against this.
 """
 
 import json
@@ -18,7 +19,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, Union, get_args, get_ori
 
 import yaml
 
-from gateway.environ import Leaf, leaves
+from gateway.environ import Leaf, Section, leaves
 from gateway.settings import GatewaySettings
 from workers.settings import WorkerSettings
 
@@ -228,7 +229,7 @@ def table() -> str:
 def config_leaves() -> dict[str, list[Leaf]]:
     """Settings that `config` may hold, by process: neither secrets nor what the chart decides."""
     barred = SET_BY_THE_CHART | ONE_FOR_EACH_POD
-    roots = {"gateway": GatewaySettings, "worker": WorkerSettings}
+    roots: dict[str, type[Section]] = {"gateway": GatewaySettings, "worker": WorkerSettings}
     return {
         process: [leaf for leaf in leaves(root) if not leaf.file_variant and leaf.env not in barred]
         for process, root in roots.items()
