@@ -3,6 +3,7 @@
 Both are Helm itself; the wheel has no build for every machine. Nothing here talks to a cluster.
 """
 
+import importlib
 import json
 import shutil
 import subprocess
@@ -13,8 +14,9 @@ from typing import Any, TypeAlias
 
 import yaml
 
+helm_python: Any
 try:
-    import helm_python
+    helm_python = importlib.import_module("helm_python")
 except (ImportError, OSError):  # no wheel for this machine, or its library does not load
     helm_python = None
 
@@ -64,7 +66,9 @@ def _rendered(chart: Path, values: Json, name: str, namespace: str) -> dict[str,
 
 
 def render_by_binary(chart: Path, values: Json, *, name: str, namespace: str) -> list[Json]:
-    out = _run("template", name, str(chart), "--namespace", namespace, values=values)
+    # A helm that somebody built by hand takes itself to face a cluster older than the chart asks for.
+    cluster = ("--namespace", namespace, "--kube-version", "v1.34.0")
+    out = _run("template", name, str(chart), *cluster, values=values)
     return list(_documents(out))
 
 

@@ -10,6 +10,7 @@ import pytest
 from opentelemetry.sdk import environment_variables as otel
 
 from gateway import serving
+from gateway.cli import app as cli
 from gateway.engine import drain
 from gateway.environ import leaves
 from gateway.settings import GatewaySettings
@@ -160,6 +161,17 @@ def test_gateways_do_not_see_logins_nor_workers_keys(case: str) -> None:
             assert "lingma" not in [volume["name"] for volume in one.pod["volumes"]]
         else:
             assert not names & {"API_KEYS", "ADMIN_TOKEN", "METRICS_TOKEN", "CODEX_API_KEYS", "KEY_FILE"}
+
+
+@r.by_value_file
+def test_containers_run_commands_that_there_are(case: str) -> None:
+    commands = {
+        command.name or command.callback.__name__ for command in cli.registered_commands if command.callback
+    }
+    for one in product(case):
+        assert one.container["args"] == [{"gateway": "serve", "worker": "work"}[one.component]]
+        assert set(one.container["args"]) <= commands
+        assert "command" not in one.container, "the entry point is the image's"
 
 
 # -- addresses --------------------------------------------------------------------------------------------
