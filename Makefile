@@ -25,7 +25,7 @@ run: $(RUN_STAMP) ## Serve on http://127.0.0.1:8317 with the bundled Lingma simu
 	@exec $(BIN)/lingma-gateway up
 
 .PHONY: test
-test: test-unit test-contract test-matrix test-fuzz test-conformance test-e2e test-examples test-clients ## Run every test (installs what it needs, a Redis server included)
+test: test-unit test-contract test-matrix test-fuzz test-conformance test-e2e test-examples test-clients test-deploy ## Run every test (installs what it needs, a Redis server included)
 
 .PHONY: test-unit
 test-unit: $(DEV_STAMP) redis-server ## Unit and property tests
@@ -60,6 +60,15 @@ test-clients: $(DEV_STAMP) ## Codex, Claude Code and Gemini CLI against a live g
 	@$(BIN)/python scripts/ensure_clients.py
 	$(PYTEST) tests/clients -n $(WORKERS)
 
+.PHONY: test-deploy
+test-deploy: $(DEV_STAMP) ## The Helm chart and deploy/k8s: rendered, validated, held against the code
+	$(PYTEST) tests/deploy --ignore tests/deploy/apiserver -n $(WORKERS)
+
+.PHONY: test-apiserver
+test-apiserver: $(DEV_STAMP) ## The chart on a real kube-apiserver (skipped without Go and etcd; the first time it is built, for minutes)
+	@$(BIN)/python scripts/ensure_apiserver.py
+	$(PYTEST) tests/deploy/apiserver
+
 .PHONY: check
 check: $(DEV_STAMP) ## Format, lint, types, import contracts
 	$(BIN)/ruff format --check .
@@ -79,6 +88,11 @@ bench: $(DEV_STAMP) redis-server ## Cost per event and per turn, as ratios and C
 .PHONY: docs
 docs: $(DEV_STAMP) ## Write the reference pages and .env.example from the code
 	$(BIN)/python scripts/render_docs.py
+
+.PHONY: chart
+chart: $(DEV_STAMP) ## Write what is generated in helm/ (schema, table of values) and deploy/k8s
+	PYTHONPATH=. $(BIN)/python scripts/render_chart.py
+	PYTHONPATH=. $(BIN)/python scripts/render_manifests.py
 
 .PHONY: lock
 lock: $(DEV_STAMP) ## Resolve both lock files anew

@@ -1,0 +1,177 @@
+"""Alerts, dashboard and scalers ask for metrics that the code shows, by labels that these have."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from scripts import docs_metrics
+from tests.deploy import rendered as r
+
+DASHBOARD = r.CHART / "dashboards" / "lingma-gateway.json"
+WORDS = {
+    *("absent", "count", "histogram_quantile", "increase", "max", "rate", "sum", "vector"),
+    *("by", "or", "unless", "offset"),
+}
+"""Functions and words of the query language that are used."""
+OF_THE_SCRAPER = {"namespace", "pod", "le"}
+SUFFIXES = {"histogram": ("_bucket", "_count", "_sum")}
+
+
+@cache
+def shown() -> dict[str, set[str]]:
+    """Series that gateways and workers show, with the labels of each."""
+    series = {}
+    for text in docs_metrics.expositions():
+        for row in docs_metrics.rows(text):
+            for suffix in SUFFIXES.get(row.kind, ("",)):
+                series[row.name + suffix] = set(row.labels)
+    return series
+
+
+def words_of(query: str) -> tuple[set[str], set[str]]:
+    """The names of series that a query asks for, and the labels it names."""
+    labels = set(re.findall(r"(\w+)\s*(?:=~|!=|!~|=)\s*\"", query))
+    for group in re.findall(r"\bby\s*\(([^)]*)\)", query):
+        labels |= {name.strip() for name in group.split(",")}
+    bare = re.sub(r"\bby\s*\([^)]*\)", " ", re.sub(r"\{[^}]*\}|\[[^\]]*\]", " ", query))
+    names = set(re.findall(r"(?<![\w.])[a-z_]\w*", re.sub(r"\b\d+[smhd]\b", " ", bare)))
+    return names - WORDS, labels
+
+
+def judge(query: str) -> None:
+    names, labels = words_of(query)
+    assert names, query
+    assert names <= shown().keys(), query
+    known = set.union(*(shown()[name] for name in names)) | OF_THE_SCRAPER
+    assert labels <= known, query
+
+
+def dashboard() -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(DASHBOARD.read_text(encoding="utf-8"))
+    return loaded
+
+
+def panels() -> list[dict[str, Any]]:
+    return [panel for panel in dashboard()["panels"] if panel["type"] != "row"]
+
+
+@pytest.mark.parametrize("panel", panels(), ids=lambda panel: panel["title"])
+def test_a_panel_shows_what_is_there(panel: dict[str, Any]) -> None:
+    assert panel["targets"]
+    for target in panel["targets"]:
+        judge(target["expr"])
+        names = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
+        by = words_of(target["expr"])[1] if " by " in target["expr"] else names | OF_THE_SCRAPER
+        assert names <= by, "a legend by a label that the sum took away"
+
+
+def test_the_dashboard_is_whole() -> None:
+    board = dashboard()
+    ids = [panel["id"] for panel in board["panels"]]
+    assert len(set(ids)) == len(ids)
+    assert {variable["name"] for variable in board["templating"]["list"]} == {"datasource", "namespace"}
+    taken: set[tuple[int, int]] = set()
+    for panel in board["panels"]:
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert place["x"] + place["w"] <= 24, panel["title"]
+        assert not cells & taken, f"{panel['title']} is on top of another"
+        taken |= cells
+    for node in r.walk(board["panels"]):
+        if "datasource" in node:
+            assert node["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+
+
+def rules(case: str) -> Iterator[dict[str, Any]]:
+    for document in r.of_kind(r.rendered(case), "PrometheusRule"):
+        for group in document["spec"]["groups"]:
+            yield from group["rules"]
+
+
+@r.needs_helm
+@pytest.mark.parametrize("case", ["production", "everything-on"])
+def test_an_alert_asks_for_what_is_there(case: str) -> None:
+    found = list(rules(case))
+    assert len(found) >= 12
+    for rule in found:
+        judge(rule["expr"])
+        for text in rule.get("annotations", {}).values():
+            named = set(re.findall(r"\$labels\.(\w+)", text))
+            assert named <= set.union(*(shown()[name] for name in words_of(rule["expr"])[0])) | {"pod"}
+
+
+@r.needs_helm
+def test_alerts_look_at_the_pods_of_their_release() -> None:
+    for rule in rules("production"):
+        assert f'namespace="{r.NAMESPACE}"' in rule["expr"]
+        (component,) = set(re.findall(rf'pod=~"{r.FULL}-(\w+)-\.\*"', rule["expr"]))
+        assert all(name.startswith(component) for name in words_of(rule["expr"])[0])
+
+
+@r.needs_helm
+def test_scalers_ask_for_what_is_there() -> None:
+    queries = [
+        trigger["metadata"]["query"]
+        for document in r.of_kind(r.rendered("everything-on"), "ScaledObject")
+        for trigger in document["spec"]["triggers"]
+        if trigger["type"] == "prometheus"
+    ]
+    assert len(queries) == 2
+    for query in queries:
+        judge(query)
+    (scaler,) = r.of_kind(
+        r.render({"gateway": {"autoscaling": {"enabled": True, "targetInFlight": 20}}}),
+        "HorizontalPodAutoscaler",
+    )
+    (metric,) = [one["pods"] for one in scaler["spec"]["metrics"] if one["type"] == "Pods"]
+    judge(metric["metric"]["name"])
+    assert metric["target"] == {"type": "AverageValue", "averageValue": "20"}
+
+
+@r.needs_helm
+def test_the_config_map_holds_the_dashboard() -> None:
+    (config,) = [
+        document
+        for document in r.of_kind(r.rendered("production"), "ConfigMap")
+        if document["metadata"]["labels"].get("grafana_dashboard") == "1"
+    ]
+    assert json.loads(config["data"]["lingma-gateway.json"]) == dashboard()
+
+
+@r.needs_helm
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool on the PATH")
+@pytest.mark.parametrize("case", ["production", "everything-on"])
+def test_prometheus_understands_the_alerts(case: str, tmp_path: Path) -> None:
+    (document,) = r.of_kind(r.rendered(case), "PrometheusRule")
+    path = tmp_path / "rules.yaml"
+    path.write_text(yaml.safe_dump(document["spec"]), encoding="utf-8")
+    checked = subprocess.run(
+        ["promtool", "check", "rules", path], capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_a_query_for_what_is_not_there_is_found() -> None:
+    """The judge itself."""
+    for query in (
+        "sum(gateway_nothing)",
+        'gateway_in_flight{outcome="failed"}',
+        "sum by (loop) (gateway_queued)",
+    ):
+        with pytest.raises(AssertionError):
+            judge(query)
+    judge(
+        'histogram_quantile(0.95, sum by (le) (rate(gateway_turn_duration_seconds_bucket{pod="a"}[5m]))) > 5'
+    )
