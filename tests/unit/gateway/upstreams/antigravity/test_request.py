@@ -29,7 +29,8 @@ from gateway.upstreams.antigravity.request import (
     losses_of,
     with_user_first,
 )
-from tests.fakes.antigravity_fields import ENVELOPE, REQUEST, Checker, Reader
+from tests.fakes.antigravity_envelope import ENVELOPE
+from tests.fakes.antigravity_fields import REQUEST, Checker, Reader
 from tests.fakes.antigravity_history import Signatures, history_problem
 from tests.support.signature_chains import fc, gemini_signature, model, user
 
