@@ -60,6 +60,10 @@ test-clients: $(DEV_STAMP) ## Codex, Claude Code and Gemini CLI against a live g
 	@$(BIN)/python scripts/ensure_clients.py
 	$(PYTEST) tests/clients -n $(WORKERS)
 
+.PHONY: test-images
+test-images: $(DEV_STAMP) redis-server ## Build both container images and run them; Compose files, the load balancer (as root on Debian; 4 minutes)
+	$(PYTEST) tests/images
+
 .PHONY: check
 check: $(DEV_STAMP) ## Format, lint, types, import contracts
 	$(BIN)/ruff format --check .
