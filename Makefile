@@ -61,13 +61,17 @@ test-clients: $(DEV_STAMP) ## Codex, Claude Code and Gemini CLI against a live g
 	$(PYTEST) tests/clients -n $(WORKERS)
 
 .PHONY: test-deploy
-test-deploy: $(DEV_STAMP) ## The Helm chart and deploy/k8s: rendered, validated, held against the code
-	$(PYTEST) tests/deploy --ignore tests/deploy/apiserver -n $(WORKERS)
+test-deploy: $(DEV_STAMP) ## Helm chart, deploy/k8s, Dockerfile, Compose files: rendered, validated, held against the code
+	$(PYTEST) tests/deploy tests/images/test_compose.py tests/images/test_dockerfile.py --ignore tests/deploy/apiserver -n $(WORKERS)
 
 .PHONY: test-apiserver
 test-apiserver: $(DEV_STAMP) ## The chart on a real kube-apiserver (skipped without Go and etcd; the first time it is built, for minutes)
 	@$(BIN)/python scripts/ensure_apiserver.py
 	$(PYTEST) tests/deploy/apiserver
+
+.PHONY: test-images
+test-images: $(DEV_STAMP) redis-server ## Build both container images and run them; Compose files, the load balancer (as root on Debian; 4 minutes)
+	$(PYTEST) tests/images
 
 .PHONY: check
 check: $(DEV_STAMP) ## Format, lint, types, import contracts

@@ -194,6 +194,7 @@ async def open_deps(
                 readiness=Readiness(drain, stores),
                 models=WorkerDesk(stores.streams, stores.kv, stores.keys, directory, clock),
                 instruments=statistics.metrics.render,
+                upstreams=lambda: {one.name: one.is_awake() for one in upstreams},
             ),
             drain=drain,
             tracing=tracing,

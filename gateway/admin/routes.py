@@ -5,7 +5,7 @@ their tiers (access/tiers.py). app.py mounts what `admin_routes` returns.
 """
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple, TypeAlias, TypeVar
 
 from starlette.requests import Request
@@ -63,6 +63,8 @@ class AdminPorts(NamedTuple):
     models: views.RawModels
     instruments: Callable[[], str]
     """The OpenTelemetry metrics as Prometheus text."""
+    upstreams: Callable[[], Mapping[str, bool]]
+    """HTTP upstreams by name, and whether one of their credentials may be asked."""
 
 
 def admin_routes(ports: AdminPorts) -> list[Route]:
@@ -84,7 +86,7 @@ class _Pages:
 
     async def healthz(self, _request: Request) -> Response:
         """Always 200: a gateway without a worker is up, and says so in `ok`."""
-        return _json(views.health(self._ports.pool.instances()))
+        return _json(views.health(self._ports.pool.instances(), self._ports.upstreams()))
 
     async def livez(self, _request: Request) -> Response:
         return _json({"ok": True})

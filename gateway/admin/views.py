@@ -72,15 +72,16 @@ class Readiness(Protocol):
         ...
 
 
-def health(instances: Sequence[InstanceRecord]) -> JsonObject:
-    """`ok` when anybody could take a turn right now."""
+def health(instances: Sequence[InstanceRecord], upstreams: Mapping[str, bool] | None = None) -> JsonObject:
+    """`ok` when anybody could take a turn right now. `upstreams` are shown where there are any."""
     ready = sum(instance.ready for instance in instances)
-    return {
-        "ok": ready > 0,
+    told: JsonObject = {
+        "ok": ready > 0 or any((upstreams or {}).values()),
         "pool_size": len(instances),
         "pool_ready": ready,
         "instances": [_instance(instance) for instance in instances],
     }
+    return {**told, "upstreams": dict(upstreams)} if upstreams else told
 
 
 def _instance(instance: InstanceRecord) -> JsonObject:

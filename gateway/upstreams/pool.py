@@ -44,6 +44,10 @@ class HttpUpstream:
             return Accounts(awake, ())
         return Accounts(awake, [name for name in allowed if name not in awake])
 
+    def is_awake(self) -> bool:
+        """Whether any credential may be asked for some model."""
+        return any(not self._left(name, "", soft=False).for_s for name in self._weights)
+
     def resting(self, model: str) -> Resting:
         left = [self._left(name, model, soft=False) for name in self._weights]
         return Resting(min(left).for_s, all(one.reason in LIMITS for one in left))

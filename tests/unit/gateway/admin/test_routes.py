@@ -90,6 +90,7 @@ def client(ports: Ports, tiers: Tiers) -> TestClient:
             readiness=ports,
             models=ports,
             instruments=lambda: "# TYPE gateway_turns_total counter\ngateway_turns_total 1.0\n",
+            upstreams=dict,
         )
     )
     return TestClient(Starlette(routes=routes))

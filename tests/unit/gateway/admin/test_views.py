@@ -44,6 +44,13 @@ def test_health_is_not_ok_without_a_ready_instance() -> None:
     assert health([instance("inst-0", ready=False)])["ok"] is False
 
 
+def test_http_upstreams_can_take_turns_too() -> None:
+    shown = health([], {"openai": False, "gem": True})
+    assert (shown["ok"], shown["upstreams"]) == (True, {"openai": False, "gem": True})
+    assert health([], {"openai": False})["ok"] is False
+    assert "upstreams" not in health([instance("inst-0")], {})
+
+
 def test_an_instance_that_nobody_is_logged_in_to_names_the_remedy() -> None:
     (shown,) = health([instance("inst-0", ready=False, login="login_required")])["instances"]  # type: ignore[misc]
     assert shown["remedy"] == LOGIN_REMEDY  # type: ignore[index,call-overload]

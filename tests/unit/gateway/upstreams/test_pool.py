@@ -51,6 +51,9 @@ async def test_a_conversation_keeps_its_credential_until_that_rests() -> None:
     assert pool.resting("gpt") == Resting(pytest.approx(20), limited=False)
     await cooldowns.cool(Account("openai", first, "mini"), 30, "usage_limit")
     assert pool.resting("mini") == Resting(pytest.approx(20), limited=True)
+    assert pool.is_awake(), "the first rests for some models alone"
+    await cooldowns.cool(Account("openai", first), 10, "credential_refused")
+    assert not pool.is_awake()
 
 
 async def test_who_only_failed_is_asked_last_and_not_never() -> None:
