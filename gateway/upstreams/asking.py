@@ -9,6 +9,7 @@ from gateway.turn.ports import Call
 from gateway.upstreams.config import UpstreamConfig
 from gateway.upstreams.http import HttpLimits, UpstreamRequest
 
+MAX_BYTES: Final = 64 * 1024 * 1024
 MIN_SECRET: Final = 6
 """Characters. Anything shorter would be found in every text."""
 
@@ -32,6 +33,8 @@ def upstream_request(
         written = dumps(body)
     except TypeError:
         raise InvalidRequest("The request is nested too deep to be passed on") from None
+    if len(written) > MAX_BYTES:
+        raise InvalidRequest("The request is too large to be passed on once its schemas are written out")
     total_s = max(0.0, (call.deadline_ms - now_ms) / 1000)
     timeouts = config.timeouts
     return UpstreamRequest(

@@ -239,7 +239,7 @@ def _limit(said: Said, wait_s: float | None) -> Fault | None:
 
 
 def _no_capacity(said: Said, wait_s: float | None) -> Fault | None:
-    if not any(words in said.text for words in _NO_CAPACITY):
+    if said.status not in (0, 429, 500, 503) or not any(words in said.text for words in _NO_CAPACITY):
         return None
     info = _info(ErrorKind.UPSTREAM_UNAVAILABLE, said, "no_capacity", wait_s)
     rest = Rest(wait_s or FAILURE_REST_S, "no_capacity", model_only=True, soft=True)

@@ -17,7 +17,7 @@ from gateway.kernel.json import Json, JsonObject, dumps, dumps_canonical, loads
 MAX_SCHEMAS: Final = 5000
 """In one; references to references can grow without end."""
 _LEAST_SCHEMAS: Final = 200
-_GROWTH: Final = 20
+_GROWTH: Final = 10
 """How many times as many as it has been written with: many small ones that grow are many large ones."""
 MAX_DEPTH: Final = 60
 
@@ -138,13 +138,14 @@ class _Cleaner:
             if ref in refs:
                 return {"type": "object", **flat}, refs
             target, refs = self._flat(self._target(ref), (*refs, ref))
-            flat = _both(target, flat)
+            flat = _all(target, flat)
+        parts: list[JsonObject] = []
         for part in every if isinstance(every, list) else []:
             self._left -= 1
             if isinstance(part, dict) and len(refs) <= MAX_DEPTH and self._left > 0:
                 more, refs = self._flat(part, refs)
-                flat = _both(flat, more)
-        return flat, refs
+                parts.append(more)
+        return _all(flat, *parts) if parts else flat, refs
 
     def _target(self, ref: str) -> JsonObject:
         value: Json = self._root
@@ -302,16 +303,21 @@ def _anything(schema: JsonObject) -> JsonObject:
 # -- putting together -------------------------------------------------------------------------------------
 
 
-def _both(one: JsonObject, other: JsonObject) -> JsonObject:
-    """What fulfils both, as far as one schema can say it; else the second is believed."""
-    merged: JsonObject = {**one, **other}
-    mine, theirs = one.get("properties"), other.get("properties")
-    if isinstance(mine, dict) and isinstance(theirs, dict):
-        merged["properties"] = {**mine, **theirs}
-    first, second = one.get("required"), other.get("required")
-    if isinstance(first, list) and isinstance(second, list):
-        names = (name for name in (*first, *second) if isinstance(name, str))
-        merged["required"] = list(dict.fromkeys(names))
+def _all(*schemas: JsonObject) -> JsonObject:
+    """What fulfils all of them, as far as one schema can say it; else the last is believed."""
+    merged: JsonObject = {}
+    properties: JsonObject = {}
+    required: dict[Json, None] = {}
+    for schema in schemas:
+        merged |= schema
+        if isinstance(given := schema.get("properties"), dict):
+            properties |= given
+        if isinstance(names := schema.get("required"), list):
+            required |= dict.fromkeys(name for name in names if isinstance(name, str))
+    if isinstance(merged.get("properties"), dict):
+        merged["properties"] = properties
+    if isinstance(merged.get("required"), list):
+        merged["required"] = list(required)
     return merged
 
 
@@ -333,7 +339,7 @@ def _objects_in(value: Json) -> int:
 def _under(schema: JsonObject, option: Json) -> Json:
     """An option of an object with what stands beside the options."""
     shared: JsonObject = {name: schema[name] for name in _SHARED if name in schema}
-    return _both(shared, option) if isinstance(option, dict) and shared else option
+    return _all(shared, option) if isinstance(option, dict) and shared else option
 
 
 def _union(options: Iterable[JsonObject], schema: JsonObject, *, nullable: bool) -> JsonObject:
