@@ -39,6 +39,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?i:\b(bearer|basic)\s+[a-z0-9._~+/=-]{6,})"), rf"\1 {REDACTED}"),
     (re.compile(r"\b(?:sk|pk|ghp|gho|ghs|xox[abp]|lgk)[-_][A-Za-z0-9_-]{8,}"), REDACTED),
     (re.compile(r"\bAIza[A-Za-z0-9_-]{20,}"), REDACTED),
+    (re.compile(r"\bya29\.[A-Za-z0-9_-]{6,}"), REDACTED),
     (re.compile(r"\b(?:org|proj)-[A-Za-z0-9]{8,}"), REDACTED),
     (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]+){1,2}"), REDACTED),
     (
@@ -57,7 +58,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(://)[^/\s:@]*:[^/\s@]+@"), rf"\1{REDACTED}@"),
 )
 _ANY = re.compile("|".join(pattern.pattern for pattern, _ in _PATTERNS))
-"""Nearly every text holds nothing of the kind: one look instead of nine."""
+"""Nearly every text holds nothing of the kind: one look instead of ten."""
 
 
 def redact_text(text: str) -> str:

@@ -1,12 +1,14 @@
 """The request of one attempt, as far as all dialects make it alike: what is sent, and how long to wait."""
 
-from collections.abc import Iterator, Mapping
+import contextlib
+from collections.abc import Iterable, Mapping
 from typing import Final
 
-from gateway.kernel.errors import InvalidRequest
+from gateway.kernel.errors import InvalidRequest, UpstreamUnavailable
 from gateway.kernel.json import JsonObject, dumps
 from gateway.turn.ports import Call
 from gateway.upstreams.config import UpstreamConfig
+from gateway.upstreams.credentials import Credential
 from gateway.upstreams.http import HttpLimits, UpstreamRequest
 
 MAX_BYTES: Final = 64 * 1024 * 1024
@@ -21,11 +23,12 @@ def upstream_request(
     url: str,
     body: JsonObject,
     headers: Mapping[str, str],
-    credential: Mapping[str, str],
+    secrets: tuple[str, ...],
     streams: bool,
     now_ms: int,
 ) -> UpstreamRequest:
-    """headers: the dialect's own. credential: its headers. streams: whether the answer will be events.
+    """headers: the dialect's and the credential's. secrets: of secrets_of(). streams: whether the answer will
+    be events.
 
     Raises InvalidRequest for a body that is nested deeper than JSON is written.
     """
@@ -45,9 +48,8 @@ def upstream_request(
             "Content-Type": "application/json",
             "Accept": "text/event-stream" if streams else "application/json",
             **headers,
-            **credential,
         },
-        secrets=tuple(_secrets(credential)),
+        secrets=secrets,
         limits=HttpLimits(
             connect_s=timeouts.connect_s,
             # An answer that is not streamed begins when it is complete.
@@ -59,7 +61,14 @@ def upstream_request(
     )
 
 
-def _secrets(credential: Mapping[str, str]) -> Iterator[str]:
-    """The values of its headers, and keys behind the word that says what they are."""
-    for value in credential.values():
-        yield from (word for word in (value, *value.split()[1:]) if len(word) >= MIN_SECRET)
+def secrets_of(credentials: Iterable[Credential]) -> tuple[str, ...]:
+    """What none of them may be quoted with: the values of their headers, and keys behind the word that says
+    what they are.
+    """
+    found: dict[str, None] = {}
+    for credential in credentials:
+        with contextlib.suppress(UpstreamUnavailable):  # one without a key has nothing to hide
+            for value in credential.headers(default="bearer").values():
+                words = (value, *value.split()[1:])
+                found |= dict.fromkeys(word for word in words if len(word) >= MIN_SECRET)
+    return tuple(sorted(found, key=len, reverse=True))

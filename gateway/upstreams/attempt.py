@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 """Of an answer that is not streamed: images are long."""
-MAX_VALUES: Final = 100_000
+MAX_VALUES: Final = 20_000
 """Of JSON in an event or an answer."""
 MAX_HELD: Final = 50_000
 """Events that may come before content."""

@@ -114,10 +114,10 @@ class SseSplitter:
     def _event(self, raw: bytes) -> SseEvent:
         if len(raw) > self._max:
             raise self._too_large()
-        block = raw
+        block = raw.lstrip(_CR_LF) if raw[0] in _CR_LF else raw
         if self._first:
             self._first = False
-            block = raw.removeprefix(_BOM)
+            block = block.removeprefix(_BOM)
         return (_plain_crlf if self._has_cr else _plain)(block, raw) or parse_block(block, raw)
 
     def _too_large(self) -> UpstreamProtocol:

@@ -32,7 +32,7 @@ from gateway.upstreams.antigravity.pairing import RESPONSE_ROLE, with_responses_
 from gateway.upstreams.antigravity.replay_prepare import prepared
 from gateway.upstreams.antigravity.replay_scope import replay_scope, request_session_id, takes_part
 from gateway.upstreams.antigravity.request import Shape, build_request, enveloped, with_user_first
-from gateway.upstreams.asking import upstream_request
+from gateway.upstreams.asking import secrets_of, upstream_request
 from gateway.upstreams.config import UpstreamConfig
 from gateway.upstreams.credentials import Credential
 from gateway.upstreams.faults import Fault
@@ -143,8 +143,8 @@ class AntigravityLane:
             call,
             url=self._url(),
             body=payload,
-            headers={},
-            credential=self._parts.credentials[call.account].headers(default=default),
+            headers=self._parts.credentials[call.account].headers(default=default),
+            secrets=secrets_of(self._parts.credentials.values()),
             streams=self._stream,
             now_ms=self._parts.clock.now_ms(),
         )

@@ -21,7 +21,7 @@ from gateway.turn.estimate import input_tokens
 from gateway.turn.events import TurnCompleted, TurnFailed
 from gateway.turn.frame import Frame
 from gateway.turn.ports import Call
-from gateway.upstreams.asking import upstream_request
+from gateway.upstreams.asking import secrets_of, upstream_request
 from gateway.upstreams.codex.compaction import NO_COMPACTION, is_compacted, judged, wanted_types
 from gateway.upstreams.codex.decode import CodexDecoder
 from gateway.upstreams.codex.edits import Shape, has_sealed, has_stored
@@ -105,8 +105,8 @@ class CodexLane:
             self._call,
             url=f"{config.base_urls[0]}/responses{'/compact' if self._compact else ''}",
             body=body,
-            headers=headers,
-            credential=parts.credentials[self._call.account].headers(default="bearer"),
+            headers={**headers, **parts.credentials[self._call.account].headers(default="bearer")},
+            secrets=secrets_of(parts.credentials.values()),
             streams=stream and not self._compact,
             now_ms=parts.clock.now_ms(),
         )

@@ -4,8 +4,9 @@ import pytest
 
 from gateway.kernel.errors import InvalidRequest
 from gateway.turn.ports import Call
-from gateway.upstreams.asking import upstream_request
+from gateway.upstreams.asking import secrets_of, upstream_request
 from gateway.upstreams.http import UpstreamRequest
+from gateway.upstreams.pool import credentials_of
 from tests.support.codex import chat, config_of
 
 NOW_MS = 1_000_000
@@ -16,7 +17,6 @@ def asked(
     streams: bool,
     left_ms: int = 9000,
     headers: dict[str, str] | None = None,
-    credential: dict[str, str] | None = None,
     body: Any = None,
 ) -> UpstreamRequest:
     turn = chat({"role": "user", "content": "hi"})
@@ -28,7 +28,7 @@ def asked(
         url="http://up/x",
         body=body or {},
         headers=headers or {},
-        credential=credential or {},
+        secrets=(),
         streams=streams,
         now_ms=NOW_MS,
     )
@@ -58,15 +58,26 @@ def test_a_deadline_that_has_passed_leaves_nothing() -> None:
 
 
 def test_what_the_dialect_says_goes_over_what_all_say() -> None:
-    made = asked(streams=True, headers={"Accept": "x/y"}, credential={"Authorization": "Bearer k"})
+    made = asked(streams=True, headers={"Accept": "x/y", "Authorization": "Bearer k"})
     assert made.headers == {"Content-Type": "application/json", "Accept": "x/y", "Authorization": "Bearer k"}
 
 
 def test_what_nobody_else_may_read() -> None:
-    made = asked(
-        streams=True, credential={"Authorization": "Bearer long-secret", "x-org": "org", "x-k": "abcdef"}
-    )
-    assert made.secrets == ("Bearer long-secret", "long-secret", "abcdef")
+    """Of all credentials: an upstream may know several of them."""
+    described = [
+        {"id": "one", "api_key": "long-secret", "headers": {"x-org": "org", "x-k": "abcdef"}},
+        {"id": "two", "api_key_env": "UNSET"},
+        {"id": "three", "api_key": "third-key"},
+    ]
+    credentials = credentials_of(config_of("http://up", credentials=described), {})
+    assert set(secrets_of(credentials.values())) == {
+        "Bearer long-secret",
+        "long-secret",
+        "abcdef",
+        "Bearer third-key",
+        "third-key",
+    }
+    assert secrets_of(credentials.values())[0] == "Bearer long-secret", "the longest first"
 
 
 def test_what_is_nested_too_deep_to_be_written_is_the_clients() -> None:
