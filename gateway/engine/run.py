@@ -21,7 +21,7 @@ from gateway.engine.routing import Candidate, Route, Router
 from gateway.kernel.aio import shielded
 from gateway.kernel.clock import Clock
 from gateway.kernel.errors import GatewayError, Internal, Overloaded, QueueTimeout, UpstreamUnavailable
-from gateway.telemetry.spans import TurnSpan, turn_span
+from gateway.telemetry.spans import TurnSpan, stage_span, turn_span
 from gateway.turn.events import (
     CancelReason,
     TurnCancelled,
@@ -162,12 +162,14 @@ class TurnRun:
         if engine.drain.state == "closed":
             raise UpstreamUnavailable("This replica is shutting down; please try again", retry_after_s=1)
         queue_until = asyncio.get_running_loop().time() + engine.limits.queue_timeout_s
-        route = engine.router.route(self._turn)
+        with stage_span(engine.tracer, "route") as stage:
+            route = engine.router.route(self._turn)
+            stage.tell(gateway__candidates=len(route.candidates))
         self.losses.extend(route.losses)
-        async with (
-            engine.admission.admitted(self._turn, until=queue_until),
-            contextlib.aclosing(self._attempts(route, queue_until)) as bursts,
-        ):
+        async with contextlib.AsyncExitStack() as stack:
+            with stage_span(engine.tracer, "admission"):
+                await stack.enter_async_context(engine.admission.admitted(self._turn, until=queue_until))
+            bursts = await stack.enter_async_context(contextlib.aclosing(self._attempts(route, queue_until)))
             figures = self._observers.figures
             figures.queued_s = engine.clock.monotonic() - figures.started_at
             async for burst in bursts:
@@ -202,7 +204,7 @@ class TurnRun:
     async def _attempt(self, candidate: Candidate, call: Call) -> AsyncGenerator[Burst, None]:
         """One attempt under its span; ends with a terminal event or raises."""
         with self._span(candidate, call) as span:
-            call.trace = span.traceparent
+            call.trace, call.stage = span.traceparent, span.stage
             try:
                 async with contextlib.aclosing(candidate.executor.attempt(call)) as bursts:
                     async for burst in bursts:

@@ -120,6 +120,16 @@ class Directory:
     def workers(self) -> Sequence[WorkerRecord]:
         return self._workers
 
+    def remedy(self) -> str:
+        """Why no instance could take a turn, and what an operator can do about it."""
+        if not self._workers:
+            return "No Lingma worker is running; start one with `lingma-gateway work`"
+        if all(worker.draining for worker in self._workers):
+            return "Every Lingma worker is draining"
+        if any(i.login == "login_required" for worker in self._workers for i in worker.instances):
+            return "No Lingma instance is logged in; provide LINGMA_SESSION_BUNDLE or log in on the worker"
+        return "No Lingma instance is ready; see /healthz for the state of each"
+
     def worker(self, name: str) -> WorkerRecord | None:
         return next((record for record in self._workers if record.worker == name), None)
 

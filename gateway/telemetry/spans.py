@@ -18,7 +18,11 @@ from opentelemetry.semconv.attributes import error_attributes
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from gateway.telemetry.setup import Tracing
+from gateway.turn.ports import UNTRACED, Stage
 from gateway.turn.usage import Usage
+
+_INTERNAL = trace.SpanKind.INTERNAL
+_KINDS = {"POST": trace.SpanKind.CLIENT, "submit": trace.SpanKind.PRODUCER}
 
 Message: TypeAlias = MutableMapping[str, Any]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
@@ -33,8 +37,8 @@ _UNTRACED_PATHS = r"/(?:healthz|livez|readyz|metrics)(?:\?.*)?$"
 _propagator = TraceContextTextMapPropagator()
 
 
-class TurnSpan:
-    """The span of one attempt, for a `with` block that ends it.
+class StageSpan:
+    """A part of a turn or of an attempt, for a `with` block that ends it; see turn.ports.Stage.
 
     Never the task's current span: generators move between contexts.
     """
@@ -44,6 +48,11 @@ class TurnSpan:
     def __init__(self, span: trace.Span) -> None:
         self.span = span
 
+    def tell(self, **attributes: str | int | bool) -> None:
+        """Attributes, whose dots are written as two underscores."""
+        for name, value in attributes.items():
+            self.span.set_attribute(name.replace("__", "."), value)
+
     def __enter__(self) -> Self:
         return self
 
@@ -52,8 +61,28 @@ class TurnSpan:
     ) -> None:
         if isinstance(error, Exception):
             self.span.record_exception(error)
+            self.span.set_attribute(error_attributes.ERROR_TYPE, type(error).__name__)
             self.span.set_status(trace.StatusCode.ERROR)
+        elif error is not None:
+            self.span.set_attribute("gateway.outcome", "cancelled")
         self.span.end()
+
+
+class TurnSpan(StageSpan):
+    """The span of one attempt."""
+
+    __slots__ = ("_tracer",)
+
+    def __init__(self, span: trace.Span, tracer: trace.Tracer) -> None:
+        super().__init__(span)
+        self._tracer = tracer
+
+    def stage(self, name: str) -> Stage:
+        """A span below this one; nothing where this one is not recorded."""
+        if not self.span.is_recording():
+            return UNTRACED
+        context = trace.set_span_in_context(self.span, Context())
+        return StageSpan(self._tracer.start_span(name, context=context, kind=_KINDS.get(name, _INTERNAL)))
 
     @property
     def traceparent(self) -> tuple[str, str]:
@@ -117,7 +146,13 @@ def turn_span(
         },
         links=_links(linked_to),
     )
-    return TurnSpan(span)
+    return TurnSpan(span, tracer)
+
+
+def stage_span(tracer: trace.Tracer, name: str) -> Stage:
+    """A part of a turn outside its attempts, below the current span."""
+    span = tracer.start_span(name)
+    return StageSpan(span) if span.is_recording() else UNTRACED
 
 
 def worker_span(
@@ -131,7 +166,7 @@ def worker_span(
         attributes={"gateway.turn.id": turn_id, "gateway.attempt": attempt, "gateway.instance": instance},
         links=_links(linked_to),
     )
-    return TurnSpan(span)
+    return TurnSpan(span, tracer)
 
 
 def _links(linked_to: tuple[str, str]) -> list[trace.Link]:

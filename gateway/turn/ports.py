@@ -1,7 +1,8 @@
 """Ports between the two sides of the gateway and the engine in the middle."""
 
-from collections.abc import AsyncGenerator, Sequence
-from typing import Literal, Protocol, TypeAlias
+from collections.abc import AsyncGenerator, Callable, Sequence
+from types import TracebackType
+from typing import Final, Literal, Protocol, TypeAlias
 
 import msgspec
 
@@ -50,6 +51,41 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """Compacts conversations itself, in the dialect `responses`."""
 
 
+Told: TypeAlias = str | int | bool
+
+
+class Stage(Protocol):
+    """A part of an attempt in its trace: for a `with` block that ends it and records what it raises."""
+
+    def __enter__(self) -> "Stage": ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None: ...
+
+    def tell(self, **attributes: Told) -> None:
+        """Attributes, whose dots are written as two underscores."""
+        ...
+
+
+class Untraced:
+    """The stage of an attempt that nobody traces."""
+
+    def __enter__(self) -> "Untraced":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        pass
+
+    def tell(self, **attributes: Told) -> None:
+        pass
+
+
+UNTRACED: Final = Untraced()
+
+
 class Call(msgspec.Struct, kw_only=True):
     """One attempt, as the engine orders it."""
 
@@ -68,6 +104,8 @@ class Call(msgspec.Struct, kw_only=True):
     """Why the attempt is being cut short, should it be."""
     trace: tuple[str, str] = ("", "")
     """traceparent and tracestate of the attempt's span; empty without tracing."""
+    stage: Callable[[str], Stage] = lambda name: UNTRACED
+    """Begins a part of this attempt in its trace."""
     fresh: bool = False
     """Start without state kept upstream or injected from replay: set after a context was lost."""
 

@@ -21,7 +21,7 @@ from gateway.kernel.json import is_rich
 from gateway.telemetry.redact import REDACTED
 from gateway.turn.events import ErrorInfo, TurnFailed, error_info
 from gateway.turn.frame import Burst, Frame
-from gateway.turn.ports import AttemptFailed, Call
+from gateway.turn.ports import AttemptFailed, Call, Stage
 from gateway.upstreams.cooldowns import Account, Cooldowns
 from gateway.upstreams.faults import FAILURE_REST_S, Fault, Rest, error_of
 from gateway.upstreams.http import UpstreamAnswer, UpstreamHttp, UpstreamRequest
@@ -161,7 +161,15 @@ class Attempt:
             yield [Frame((TurnFailed(error_info(error)),))]
 
     async def _answered(self, request: UpstreamRequest) -> AsyncGenerator[Burst, None]:
+        with self._call.stage("POST") as stage:
+            stage.tell(http__request__method="POST", url__full=request.url, server__address=request.host)
+            async with contextlib.aclosing(self._posted(request, stage)) as bursts:
+                async for burst in bursts:
+                    yield burst
+
+    async def _posted(self, request: UpstreamRequest, stage: Stage) -> AsyncGenerator[Burst, None]:
         async with self._http.post(request) as answer:
+            stage.tell(http__response__status_code=answer.status)
             self._status = answer.status
             self._request_id = answer.headers.get("x-request-id", "")[:128]
             if answer.status != 200:
@@ -318,7 +326,9 @@ class Attempt:
         if work is None:
             return
         within_s = KEEP_S if fault is None else FORGET_S
-        if not await shielded(_done(work), within_s=within_s):
+        with self._call.stage("replay.keep" if fault is None else "replay.forget"):
+            done = await shielded(_done(work), within_s=within_s)
+        if not done:
             fields = {"turn_id": self._call.turn.id, "upstream": self._account.upstream}
             log.warning("replay.late", extra=fields | {"within_s": within_s})
 

@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from importlib.metadata import version
 from types import SimpleNamespace
 from typing import Final
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -53,6 +54,10 @@ class UpstreamRequest(msgspec.Struct, frozen=True, kw_only=True):
     proxy: str | None = None
     secrets: Sequence[str] = ()
     """What of it nobody else may read."""
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.url).hostname or ""
 
 
 class _TooLate(Exception):

@@ -175,9 +175,11 @@ class AntigravityLane:
         schemas = schemas_in(turn.raw.body) if turn.raw.dialect == "messages" else None
         if parts.replay is None:
             return prepared(payload, (), schemas, response_role=role).payload
-        self._replay = await replaying.begin(
-            parts.replay, scope, payload, schemas=schemas, response_role=role, fresh=call.fresh
-        )
+        with call.stage("replay.read") as stage:
+            self._replay = await replaying.begin(
+                parts.replay, scope, payload, schemas=schemas, response_role=role, fresh=call.fresh
+            )
+            stage.tell(gateway__replay__injected=self._replay.replayed)
         return self._replay.payload
 
     def _enveloped(self, request: JsonObject, shape: Shape) -> JsonObject:

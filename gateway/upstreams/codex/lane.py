@@ -132,8 +132,10 @@ class CodexLane:
         )
         if scope is None:
             return body
-        found = await parts.replay.read(scope)
-        injection = inject(body, () if self._call.fresh else found.items)
+        with self._call.stage("replay.read") as stage:
+            found = await parts.replay.read(scope)
+            injection = inject(body, () if self._call.fresh else found.items)
+            stage.tell(gateway__replay__items=injection.items, gateway__replay__session=scope.kind)
         self._remembered = _Remembered(scope, found.seen, injection.request_fingerprint)
         if injection.items:
             fields = {"turn_id": turn.id, "scope": scope.digest, "session_kind": scope.kind}

@@ -152,7 +152,7 @@ class LingmaExecutor:
             raise QueueTimeout(
                 "Too many in-flight requests; no Lingma slot became free in time", retry_after_s=RETRY_AFTER_S
             )
-        raise UpstreamUnavailable(self._remedy(), retry_after_s=5)
+        raise UpstreamUnavailable(self._directory.remedy(), retry_after_s=5)
 
     async def _sticky(self, session: Session, call: Call, holder: str) -> Placement | None:
         """Wait for the owner of the session a little while it is healthy but full."""
@@ -171,17 +171,6 @@ class LingmaExecutor:
         if now - self._refreshed_at >= REFRESH_WHEN_EMPTY_S:
             self._refreshed_at = now
             await self._directory.refresh()
-
-    def _remedy(self) -> str:
-        """Why no instance could take the turn, and what an operator can do about it."""
-        workers = self._directory.workers
-        if not workers:
-            return "No Lingma worker is running; start one with `lingma-gateway work`"
-        if all(worker.draining for worker in workers):
-            return "Every Lingma worker is draining"
-        if any(i.login == "login_required" for worker in workers for i in worker.instances):
-            return "No Lingma instance is logged in; provide LINGMA_SESSION_BUNDLE or log in on the worker"
-        return "No Lingma instance is ready; see /healthz for the state of each"
 
     @property
     def parts(self) -> tuple[JobClient, SessionPolicy, Clock, LingmaOptions]:
@@ -217,13 +206,17 @@ class _Attempt:
         if not has_text(self._turn.items):
             raise InvalidRequest("There is no text in the messages", param="messages")
         if not self._call.fresh and last_user_text(self._turn.items).strip():
-            self._session = await self._sessions.claim(self._turn, self._mode)
+            with self._call.stage("session.claim") as stage:
+                self._session = await self._sessions.claim(self._turn, self._mode)
+                stage.tell(gateway__session__found=self._session is not None)
         await self._submit()
 
     async def _submit(self) -> None:
         number = self._job.attempts + 1
         holder = slot_holder(self._turn.id, number)
-        placement = await self._executor.place(self._call, self._session, self._excluded, holder)
+        with self._call.stage("place") as stage:
+            placement = await self._executor.place(self._call, self._session, self._excluded, holder)
+            stage.tell(gateway__instance=placement.full_name)
         self._placement = placement
         session = self._session
         if session is not None and session.instance != placement.full_name:
@@ -248,18 +241,16 @@ class _Attempt:
             json_only=wants_json(self._turn.output_format),
         )
         self._hold = session is not None and not self._turn.stream
+        submit = Submit(
+            instance=placement.instance,
+            params=ask.params,
+            upstream_request_id=request_id,
+            session_id=ask.session_id,
+            deadline_ms=self._call.deadline_ms,
+        )
         try:
-            await self._job.submit(
-                placement,
-                number,
-                Submit(
-                    instance=placement.instance,
-                    params=ask.params,
-                    upstream_request_id=request_id,
-                    session_id=ask.session_id,
-                    deadline_ms=self._call.deadline_ms,
-                ),
-            )
+            with self._call.stage("submit"):
+                await self._job.submit(placement, number, submit)
         except StoreError:
             with contextlib.suppress(StoreUnavailable):
                 await self._jobs.directory.release(placement)

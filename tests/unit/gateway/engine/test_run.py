@@ -354,7 +354,9 @@ async def test_every_attempt_has_its_span_and_hands_its_context_on() -> None:
     bench = Bench(executor)
     bench.engine.tracer = tracing.tracer
     await bench.events()
-    spans = exporter.get_finished_spans()
+    route, admission, *spans = exporter.get_finished_spans()
+    assert (route.name, admission.name) == ("route", "admission")
+    assert (route.attributes or {})["gateway.candidates"] == 1
     assert [span.name for span in spans] == ["chat org_auto", "chat org_auto"]
     ids = [call.trace[0].split("-")[2] for call in executor.calls]
     assert ids == [f"{span.context.span_id:016x}" for span in spans if span.context is not None]

@@ -9,7 +9,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from gateway.telemetry.setup import Tracing, start_tracing, traced_by
-from gateway.telemetry.spans import Message, Receive, Send, traced_app, turn_span
+from gateway.telemetry.spans import Message, Receive, Send, stage_span, traced_app, turn_span
+from gateway.turn.ports import UNTRACED
 from gateway.turn.usage import Usage
 
 
@@ -71,6 +72,35 @@ def test_an_exception_is_recorded_and_goes_on(recorded: Recorded) -> None:
     ):
         raise RuntimeError("no")
     assert recorded.only().events[0].name == "exception"
+
+
+def test_parts_of_an_attempt_are_spans_below_it(recorded: Recorded) -> None:
+    with turn_span(recorded.tracing.tracer, upstream="u", model="m", turn_id="t") as span:
+        with span.stage("POST") as stage:
+            stage.tell(http__response__status_code=200, server__address="up")
+        with pytest.raises(ValueError, match="x"), span.stage("replay.read"):
+            raise ValueError("x")
+        with pytest.raises(GeneratorExit), span.stage("place"):
+            raise GeneratorExit
+    post, read, place, attempt = recorded.spans
+    assert (post.name, post.kind) == ("POST", trace.SpanKind.CLIENT)
+    assert dict(post.attributes or {}) == {"http.response.status_code": 200, "server.address": "up"}
+    for one in (post, read, place):
+        assert one.parent is not None
+        assert one.parent.span_id == attempt.context.span_id
+    assert (read.attributes or {})["error.type"] == "ValueError"
+    assert read.status.status_code is trace.StatusCode.ERROR
+    assert (place.attributes or {})["gateway.outcome"] == "cancelled"
+    assert place.status.status_code is trace.StatusCode.UNSET
+
+
+def test_nobody_pays_for_parts_that_nobody_traces() -> None:
+    tracing = start_tracing({}, service="s", instance="i", version="0")
+    with turn_span(tracing.tracer, upstream="u", model="m", turn_id="t") as span:
+        assert span.stage("POST") is UNTRACED
+    with stage_span(tracing.tracer, "route") as stage:
+        stage.tell(gateway__candidates=1)
+    assert stage is UNTRACED
 
 
 def test_the_context_travels_and_links_the_span_on_the_other_side(recorded: Recorded) -> None:
