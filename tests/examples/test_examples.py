@@ -109,6 +109,8 @@ def test_a_stopped_trial_takes_its_home_away(
         env={"PATH": f"{commands}:{os.environ['PATH']}", "HOME": str(tmp_path), "TMPDIR": str(homes)},
         stdin=subprocess.DEVNULL,
         start_new_session=True,
+        # A shell that runs tests in the background ignores SIGINT, and so would the script.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         wait_for(began.exists, "the client")
