@@ -18,6 +18,7 @@ SECTIONS = {
     "protocols": "tests.bench.pipeline:protocols",
     "lanes": "tests.bench.lanes:run",
     "injection": "tests.bench.injection:run",
+    "tracing": "tests.bench.tracing:run",
     "hub": "tests.bench.hub:run",
     "publish": "tests.bench.publish:run",
     "busy": "tests.bench.live:busy",

@@ -2,11 +2,13 @@
 
 A process; prints its port and serves until its standard input ends. The mock speaks HTTP/1.1 over plain
 asyncio and costs next to nothing. The pass-through is what one would write who only wants to copy bytes:
-Starlette on Hypercorn, aiohttp, chunks as they come. The gateway is a whole replica over a store in memory.
+Starlette on Hypercorn, aiohttp, chunks as they come. The gateway is a whole replica over a store in memory;
+traced, it sends every span to the mock, which takes whatever it is sent.
 """
 
 import asyncio
 import contextlib
+import os
 import sys
 from collections.abc import AsyncIterator
 from typing import cast
@@ -207,7 +209,9 @@ async def main(kind: str, argument: int) -> None:
     sock = listen("127.0.0.1", 0)
     sock.listen()
     async with contextlib.AsyncExitStack() as stack:
-        if kind == "gateway":
+        if kind == "traced":
+            os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{argument}"
+        if kind in ("gateway", "traced"):
             settings, _ = load(settings_of(argument))
             app: ASGIApp = (await stack.enter_async_context(open_deps(settings))).asgi
         else:
