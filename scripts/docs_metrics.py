@@ -115,6 +115,7 @@ class _Figures(NamedTuple):
     ttft_ms: int | None = 1
     duration_ms: int = 1
     failed_attempts: tuple[tuple[str, str], ...] = (("codex", "rate_limited"),)
+    replayed: tuple[tuple[str, str], ...] = (("codex", "injected"),)
     queued_s: float | None = 0.1
     repairs: int = 1
 

@@ -35,6 +35,8 @@ class TurnFigures(msgspec.Struct):
     attempts: int = 0
     failed_attempts: list[tuple[str, str]] = []
     """Of each that failed: the upstream, and the kind of its error."""
+    replayed: list[tuple[str, str]] = []
+    """Of each attempt: the upstream, and what became of remembered reasoning."""
     queued_s: float | None = None
     """How long it waited for being admitted; None when it was not."""
     upstream: str = ""

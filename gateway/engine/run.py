@@ -214,6 +214,8 @@ class TurnRun:
                             return
                 yield self._end(None)
             finally:
+                replayed = ((candidate.executor.name, what) for what in call.replayed)
+                self._observers.figures.replayed.extend(replayed)
                 self._finish_span(span)
 
     def _span(self, candidate: Candidate, call: Call) -> contextlib.AbstractContextManager[TurnSpan]:

@@ -45,6 +45,8 @@ class Figures(Protocol):
     @property
     def failed_attempts(self) -> Sequence[tuple[str, str]]: ...
     @property
+    def replayed(self) -> Sequence[tuple[str, str]]: ...
+    @property
     def queued_s(self) -> float | None: ...
     @property
     def repairs(self) -> int: ...
@@ -112,6 +114,7 @@ class TurnMetrics:
         self._turns: Counter[tuple[str, ...]] = Counter()
         self._tokens: Counter[tuple[str, ...]] = Counter()
         self._failed: Counter[tuple[str, ...]] = Counter()
+        self._replayed: Counter[tuple[str, ...]] = Counter()
         self._repairs: Counter[tuple[str, ...]] = Counter()
         self._registry = CollectorRegistry()
         reader = PrometheusMetricReader(
@@ -150,6 +153,11 @@ class TurnMetrics:
             description="Attempts that failed, whether another followed or not, by the kind of their error",
         )
         meter.create_observable_counter(
+            "gateway.replay",
+            [_observed(self._replayed, ("upstream", "event"))],
+            description="What became of remembered reasoning: injected, missed, kept, forgotten, late",
+        )
+        meter.create_observable_counter(
             "gateway.grammar_repairs",
             [_observed(self._repairs, ("upstream",))],
             description="Events of upstreams that came where they may not, and were mended",
@@ -173,6 +181,8 @@ class TurnMetrics:
             self._queued.record(figures.queued_s, _NO_LABELS)
         for failed in figures.failed_attempts:
             self._failed[failed] += 1
+        for replayed in figures.replayed:
+            self._replayed[replayed] += 1
         if figures.repairs:
             self._repairs[(upstream,)] += figures.repairs
         if (usage := figures.usage) is not None:

@@ -51,6 +51,9 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """Compacts conversations itself, in the dialect `responses`."""
 
 
+Replayed: TypeAlias = Literal["injected", "missed", "kept", "forgotten", "late"]
+"""Put back; nothing was there to put back; the answer was remembered; a refusal made it be forgotten; neither
+was done in time."""
 Told: TypeAlias = str | int | bool
 
 
@@ -106,6 +109,8 @@ class Call(msgspec.Struct, kw_only=True):
     """traceparent and tracestate of the attempt's span; empty without tracing."""
     stage: Callable[[str], Stage] = lambda name: UNTRACED
     """Begins a part of this attempt in its trace."""
+    replayed: list[Replayed] = []
+    """What became of remembered reasoning in this attempt; the executor notes it."""
     fresh: bool = False
     """Start without state kept upstream or injected from replay: set after a context was lost."""
 

@@ -328,6 +328,7 @@ class Attempt:
         within_s = KEEP_S if fault is None else FORGET_S
         with self._call.stage("replay.keep" if fault is None else "replay.forget"):
             done = await shielded(_done(work), within_s=within_s)
+        self._call.replayed.append("late" if not done else "kept" if fault is None else "forgotten")
         if not done:
             fields = {"turn_id": self._call.turn.id, "upstream": self._account.upstream}
             log.warning("replay.late", extra=fields | {"within_s": within_s})

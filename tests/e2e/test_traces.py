@@ -66,6 +66,7 @@ async def client(spans: Spans, upstream: CodexServer) -> AsyncIterator[httpx2.As
                 "CODEX_BASE_URL": f"{url}/v1",
                 "CODEX_API_KEYS": "sk-one,sk-two",
                 "CODEX_MODELS": REASONING_MODEL,
+                "METRICS_PUBLIC": "true",
             }
         )
         async with (
@@ -74,6 +75,22 @@ async def client(spans: Spans, upstream: CodexServer) -> AsyncIterator[httpx2.As
             httpx2.AsyncClient(base_url=base, timeout=20) as http,
         ):
             yield http
+
+
+async def test_what_became_of_remembered_reasoning_is_counted(
+    client: httpx2.AsyncClient, spans: Spans
+) -> None:
+    said: list[Any] = [{"role": "user", "content": "say one"}]
+    for answer in ("one", "two"):
+        body: Any = {"model": REASONING_MODEL, "messages": said}
+        told = (await client.post("/v1/chat/completions", json=body)).json()["choices"][0]["message"]
+        assert told["content"] == answer
+        said += [{"role": "assistant", "content": answer}, {"role": "user", "content": "say two"}]
+    reads = [(span.attributes or {})["gateway.replay.items"] for span in spans.named("replay.read")]
+    assert reads == [0, 1]
+    metrics = (await client.get("/metrics")).text
+    for event, count in (("missed", 1), ("injected", 1), ("kept", 2)):
+        assert f'gateway_replay_total{{event="{event}",upstream="codex"}} {count}.0' in metrics
 
 
 @pytest.mark.parametrize("stream", [False, True])

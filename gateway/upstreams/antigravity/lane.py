@@ -180,6 +180,8 @@ class AntigravityLane:
                 parts.replay, scope, payload, schemas=schemas, response_role=role, fresh=call.fresh
             )
             stage.tell(gateway__replay__injected=self._replay.replayed)
+        if scope is not None:
+            call.replayed.append("injected" if self._replay.replayed else "missed")
         return self._replay.payload
 
     def _enveloped(self, request: JsonObject, shape: Shape) -> JsonObject:

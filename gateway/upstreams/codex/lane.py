@@ -136,6 +136,7 @@ class CodexLane:
             found = await parts.replay.read(scope)
             injection = inject(body, () if self._call.fresh else found.items)
             stage.tell(gateway__replay__items=injection.items, gateway__replay__session=scope.kind)
+        self._call.replayed.append("injected" if injection.items else "missed")
         self._remembered = _Remembered(scope, found.seen, injection.request_fingerprint)
         if injection.items:
             fields = {"turn_id": turn.id, "scope": scope.digest, "session_kind": scope.kind}

@@ -17,6 +17,7 @@ class Figures(msgspec.Struct, kw_only=True):
     ttft_ms: int | None = 40
     duration_ms: int = 1500
     failed_attempts: list[tuple[str, str]] = []
+    replayed: list[tuple[str, str]] = []
     queued_s: float | None = 0.02
     repairs: int = 0
 
@@ -112,11 +113,14 @@ def test_the_official_parser_reads_both_blocks_together() -> None:
 def test_what_went_wrong_on_the_way_is_counted() -> None:
     statistics = TurnStatistics()
     failed = [("codex", "rate_limited"), ("codex", "rate_limited"), ("gem", "upstream_timeout")]
-    statistics.record(turn(), Figures(failed_attempts=failed, repairs=3, queued_s=None))
+    statistics.record(
+        turn(), Figures(failed_attempts=failed, repairs=3, queued_s=None, replayed=[("gem", "injected")])
+    )
     statistics.record(turn(), Figures(queued_s=0.2))
     text = statistics.metrics.render()
     assert 'gateway_attempts_failed_total{kind="rate_limited",upstream="codex"} 2.0' in text
     assert 'gateway_attempts_failed_total{kind="upstream_timeout",upstream="gem"} 1.0' in text
+    assert 'gateway_replay_total{event="injected",upstream="gem"} 1.0' in text
     assert 'gateway_grammar_repairs_total{upstream="lingma"} 3.0' in text
     assert "gateway_turn_queue_wait_seconds_count 1.0" in text
 
