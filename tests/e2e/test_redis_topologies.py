@@ -1,4 +1,4 @@
-"""Redis behind a sentinel, as a Cluster and behind TLS: real servers that fail over, that move."""
+"""Redis behind a sentinel, as a Cluster and behind TLS: real servers that fail over and whose slots move."""
 
 import asyncio
 import contextlib
@@ -9,14 +9,14 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from gateway.store.keys import CLUSTER_BUCKETS, Keys
+from gateway.store.keys import CLUSTER_BUCKETS, Keys, key_slot
 from tests.support.clients import until
 from tests.support.dialects import Chat, DialectStream, Said, ask
 from tests.support.network import certificate, tls_in_front
 from tests.support.ports import free_port
 from tests.support.processes import Service, asks_of, get_json, pool_ready, serve, work
 from tests.support.redis_server import RedisServer
-from tests.support.redis_topologies import cluster, slot_of, watched
+from tests.support.redis_topologies import cluster, watched
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -151,7 +151,7 @@ async def test_a_master_killed_under_load_is_replaced(tmp_path: Path) -> None:
 
 
 async def test_streams_go_on_while_the_slots_they_are_kept_in_move(tmp_path: Path) -> None:
-    buckets = sorted(slot_of(key) for key in Keys(buckets=CLUSTER_BUCKETS).wakes("any"))
+    buckets = sorted(key_slot(key) for key in Keys(buckets=CLUSTER_BUCKETS).wakes("any"))
     with cluster() as redis:
         async with processes(tmp_path, redis.url) as replica, http(replica) as client:
             streams = [DialectStream(client, CHAT, said("count slowly from 1 to 150")) for _ in range(8)]
@@ -173,7 +173,7 @@ async def test_streams_go_on_while_the_slots_they_are_kept_in_move(tmp_path: Pat
 async def test_turns_succeed_while_the_slots_of_leases_and_of_commands_move(tmp_path: Path) -> None:
     """That of the leases is long on its way: there its keys are, or are not, where turns are admitted."""
     keys = Keys(buckets=CLUSTER_BUCKETS)
-    leases, commands = slot_of(keys.inflight), slot_of(keys.commands("worker"))
+    leases, commands = key_slot(keys.inflight), key_slot(keys.commands("worker"))
     with cluster() as redis:
         async with processes(tmp_path, redis.url) as replica, http(replica) as client:
             load = Load(client, lanes=4)

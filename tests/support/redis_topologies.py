@@ -9,7 +9,6 @@ import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from gateway.store.keys import key_slot
 from tests.support.house import LEASES
 from tests.support.ports import LAST, free_port
 from tests.support.processes import wait_for
@@ -222,7 +221,3 @@ def cluster() -> Iterator[Nodes]:
         nodes = Nodes([stack.enter_context(Node()) for _ in range(3)])
         nodes.join()
         yield nodes
-
-
-def slot_of(key: bytes) -> int:
-    return key_slot(key)
