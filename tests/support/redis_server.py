@@ -56,10 +56,7 @@ class RedisServer:
         log = (self._dir / "log").open("ab")
         with log:
             self._process = subprocess.Popen(
-                [
-                    *(binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._dir)),
-                    *("--save", "", "--appendonly", "no", *self._arguments),
-                ],
+                self._command(binary),
                 stdout=log,
                 stderr=log,
                 preexec_fn=_die_with_parent,
@@ -71,6 +68,12 @@ class RedisServer:
                 text = (self._dir / "log").read_text(errors="replace")
                 raise RuntimeError(f"redis-server did not start on port {self.port}:\n{text[-2000:]}")
             time.sleep(0.01)
+
+    def _command(self, binary: str) -> list[str]:
+        return [
+            *(binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._dir)),
+            *("--save", "", "--appendonly", "no", *self._arguments),
+        ]
 
     def stop(self) -> None:
         """End it as an operator does."""
