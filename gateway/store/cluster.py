@@ -1,16 +1,17 @@
 """Which node of a Redis Cluster owns a key, and what to do when it no longer does.
 
 redis-py reads the slot map (in the background: at start, after a redirection, when a node fails). A command
-that is redirected goes once to where it was sent; nothing else is sent twice. Called by connect.py only.
+that is redirected goes once to where it was sent, and one whose keys are just being moved is tried again
+until they are all on one node; nothing else is sent twice. Called by connect.py only.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis.asyncio.cluster import ClusterNode, NodesManager
-from redis.exceptions import AskError, MovedError, RedisClusterException, RedisError
+from redis.exceptions import AskError, MovedError, RedisClusterException, RedisError, TryAgainError
 
 from gateway.kernel.aio import Tasks, supervise
 from gateway.kernel.errors import StoreRefused, StoreUnavailable
@@ -25,7 +26,21 @@ _REFRESH_S = 5.0
 _REFRESH_PAUSE_S = 0.5
 """Between two readings, so that a storm of redirections asks once."""
 
+_HALF_MOVED_S = 3.0
+"""How long a command of several keys is tried again while some of them are on either of two nodes."""
+_TRY_AGAIN_S = 0.05
+
 Issue = Callable[[Link], ReplyFuture]
+
+
+class _Sent(NamedTuple):
+    """A command on its way."""
+
+    outer: ReplyFuture
+    key: bytes
+    issue: Issue
+    until: float
+    """Loop time up to which a node may ask for it to be tried again: it has then done nothing."""
 
 
 class Cluster:
@@ -84,11 +99,13 @@ class Cluster:
 
     def send(self, key: bytes, issue: Issue) -> ReplyFuture:
         """Issue a command on the link of the node that owns the key."""
-        outer: ReplyFuture = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        outer: ReplyFuture = loop.create_future()
+        sent = _Sent(outer, key, issue, loop.time() + _HALF_MOVED_S)
         if self._mapped.is_set() or self._down is not None:
-            self._dispatch(outer, key, issue)
+            self._dispatch(sent)
         else:
-            self._tasks.spawn(self._dispatch_when_mapped(outer, key, issue))
+            self._tasks.spawn(self._dispatch_when_mapped(sent))
         return outer
 
     async def wait_mapped(self, timeout_s: float) -> None:
@@ -106,51 +123,53 @@ class Cluster:
         await self._nodes.aclose()
         await self._nodes.aclose("startup_nodes")
 
-    async def _dispatch_when_mapped(self, outer: ReplyFuture, key: bytes, issue: Issue) -> None:
+    async def _dispatch_when_mapped(self, sent: _Sent) -> None:
         try:
             await self.wait_mapped(self._connect_wait_s)
         except StoreUnavailable as error:
-            if not outer.done():
-                outer.set_exception(error)
+            if not sent.outer.done():
+                sent.outer.set_exception(error)
             return
-        self._dispatch(outer, key, issue)
+        self._dispatch(sent)
 
-    def _dispatch(self, outer: ReplyFuture, key: bytes, issue: Issue) -> None:
-        if outer.done():
+    def _dispatch(self, sent: _Sent) -> None:
+        if sent.outer.done():
             return
         try:
-            host = self.owner(key)
+            host = self.owner(sent.key)
         except StoreUnavailable as error:
-            outer.set_exception(error)
+            sent.outer.set_exception(error)
             return
-        self._attempt(outer, host, issue, redirected=False)
+        self._attempt(sent, host, redirected=False)
 
-    def _attempt(self, outer: ReplyFuture, host: Host, issue: Issue, *, redirected: bool) -> None:
+    def _attempt(self, sent: _Sent, host: Host, *, redirected: bool) -> None:
         def done(inner: ReplyFuture) -> None:
-            self._settle(outer, inner, host, issue, redirected)
+            self._settle(sent, inner, host, redirected)
 
-        issue(self._link(host)).add_done_callback(done)
+        sent.issue(self._link(host)).add_done_callback(done)
 
-    def _settle(
-        self, outer: ReplyFuture, inner: ReplyFuture, host: Host, issue: Issue, redirected: bool
-    ) -> None:
+    def _settle(self, sent: _Sent, inner: ReplyFuture, host: Host, redirected: bool) -> None:
+        outer = sent.outer
         if inner.cancelled():
             outer.cancel()
             return
         error = inner.exception()
-        reply = error.__cause__ if isinstance(error, StoreRefused) else None
+        reply = error.__cause__ if isinstance(error, StoreRefused | StoreUnavailable) else None
         if isinstance(reply, MovedError) or isinstance(error, StoreUnavailable):
             self.refresh()
         if outer.done():
             return
+        loop = asyncio.get_running_loop()
         if error is None:
             outer.set_result(inner.result())
+        elif isinstance(reply, TryAgainError) and loop.time() < sent.until:
+            loop.call_later(_TRY_AGAIN_S, self._dispatch, sent)
         elif isinstance(reply, AskError) and not redirected:
             target = (reply.host or host[0], reply.port)
             if not isinstance(reply, MovedError):
                 # Only the next command on that connection is let in; both leave in one write.
                 self._link(target).call("ASKING").add_done_callback(_seen)
-            self._attempt(outer, target, issue, redirected=True)
+            self._attempt(sent, target, redirected=True)
         elif isinstance(reply, AskError):
             outer.set_exception(StoreUnavailable("the store keeps moving this key"))
         else:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.kernel.errors import StoreRefused, StoreUnavailable
+from gateway.store import cluster as module
 from gateway.store.connect import Redis, connect
 from gateway.store.keys import key_slot
 from gateway.store.link import Script
@@ -213,3 +214,23 @@ async def test_closing_leaves_no_connection() -> None:
         async with connect(nodes.url) as redis:
             await redis.ping()
         await eventually(lambda: not any(server.open for server in nodes.servers))
+
+
+async def test_a_command_whose_keys_are_just_being_moved_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tries = 0
+
+    def moving(_: list[bytes]) -> Any:
+        nonlocal tries
+        tries += 1
+        return Error("TRYAGAIN Multiple keys request during rehashing of slot") if tries < 3 else 7
+
+    async with cluster() as (nodes, redis):
+        nodes.replies[1, b"SET"] = moving
+        assert await redis.call(HIGH, "SET", HIGH, "x") == 7
+        assert tries == 3
+        monkeypatch.setattr(module, "_HALF_MOVED_S", 0.0)
+        tries = -100
+        with pytest.raises(StoreUnavailable, match="TRYAGAIN"):
+            await redis.call(HIGH, "SET", HIGH, "x")
