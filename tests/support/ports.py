@@ -5,8 +5,8 @@ takes one between the choice and the start.
 import random
 import socket
 
-FIRST, LAST = 10_000, 32_000
-"""With room for the bus of a Cluster node, which listens 10,000 above."""
+FIRST, LAST = 10_000, 22_000
+"""The bus of a Cluster node listens 10,000 above, below that range too."""
 
 _random = random.SystemRandom()
 _given: set[int] = set()
