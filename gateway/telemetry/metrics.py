@@ -144,13 +144,13 @@ class TurnMetrics:
         self._queued = meter.create_histogram(
             "gateway.turn.queue_wait",
             unit="s",
-            description="Until a turn was admitted",
+            description="Until a turn was admitted; the wait for a slot of Lingma comes after",
             explicit_bucket_boundaries_advisory=_QUEUE_BUCKETS_S,
         )
         meter.create_observable_counter(
             "gateway.attempts_failed",
             [_observed(self._failed, ("upstream", "kind"))],
-            description="Attempts that failed, whether another followed or not, by the kind of their error",
+            description="Attempts that failed before content, whether another followed or not, by their error",
         )
         meter.create_observable_counter(
             "gateway.replay",
