@@ -150,7 +150,7 @@ class TurnMetrics:
         meter.create_observable_counter(
             "gateway.attempts_failed",
             [_observed(self._failed, ("upstream", "kind"))],
-            description="Attempts that failed before content, whether another followed or not, by their error",
+            description="Attempts that failed before content, whether another followed or not, by error",
         )
         meter.create_observable_counter(
             "gateway.replay",
