@@ -123,6 +123,7 @@ def routes_of(routes: Sequence[RouteConfig]) -> dict[str, list[Target]]:
                 model=candidate.model or model,
                 rank=candidate.rank,
                 weight=candidate.weight,
+                credentials=candidate.credentials,
             )
             for candidate in route.candidates
         ]

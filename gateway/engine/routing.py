@@ -5,7 +5,7 @@ the name; then Lingma: exact key, key without regard to case, display name folde
 the name without its wish, such as `(high)`; then the fallback.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 import msgspec
@@ -137,11 +137,13 @@ class Upstream(Protocol):
         """Those of its configuration: always the same."""
         ...
 
-    def accounts(self, model: str, affinity: str) -> Accounts:
-        """Credentials that may be asked now, the conversation's own first."""
+    def accounts(self, model: str, affinity: str, only: Sequence[str] = ()) -> Accounts:
+        """Credentials that may be asked now, the conversation's own first; of those in `only`, where it has
+        any.
+        """
         ...
 
-    def resting(self, model: str) -> Resting:
+    def resting(self, model: str, only: Sequence[str] = ()) -> Resting:
         """Why none of them may be asked now."""
         ...
 
@@ -155,6 +157,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     """The lowest is tried first."""
     weight: float = 1.0
     """Share of the conversations among those of one rank."""
+    credentials: tuple[str, ...] = ()
+    """The only ones that may be asked; all of them where it is empty."""
 
 
 class Router:
@@ -256,14 +260,14 @@ class Router:
             if upstream is None:
                 awake.append(Candidate(self._lingma, self._lingma_key(target.model)))
                 continue
-            accounts = upstream.accounts(target.model, affinity)
+            accounts = upstream.accounts(target.model, affinity, target.credentials)
             awake += [Candidate(upstream.executor, target.model, account) for account in accounts.awake]
             failing += [Candidate(upstream.executor, target.model, account) for account in accounts.failing]
             if not (accounts.awake or accounts.failing):
-                resting.append(upstream.resting(target.model))
+                resting.append(upstream.resting(target.model, target.credentials))
         if not (awake or failing):
             raise _all_rest(resting)
-        return (*awake, *failing)
+        return tuple(_once((*awake, *failing)))
 
     def _lingma_key(self, name: str) -> str:
         models = self._source.models()
@@ -286,6 +290,16 @@ def _able(turn: Turn, route: Route) -> Route:
         param=turn.compacts_at,
         code="unsupported_value",
     )
+
+
+def _once(candidates: Iterable[Candidate]) -> Iterator[Candidate]:
+    """Several targets may share a credential, which is asked where it comes first."""
+    seen: set[tuple[str, str, str]] = set()
+    for one in candidates:
+        key = (one.executor.name, one.model, one.account)
+        if key not in seen:
+            seen.add(key)
+            yield one
 
 
 def _all_rest(resting: Sequence[Resting]) -> GatewayError:

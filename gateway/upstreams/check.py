@@ -19,7 +19,9 @@ def summaries(config: UpstreamsConfig) -> Iterator[str]:
     for route in config.routes:
         ranked = sorted(route.candidates, key=lambda candidate: candidate.rank)
         candidates = ", ".join(
-            f"{candidate.upstream}/{candidate.model or '*'} (rank {candidate.rank})" for candidate in ranked
+            f"{candidate.upstream}/{candidate.model or '*'} (rank {candidate.rank}"
+            f"{''.join(f', {one}' for one in candidate.credentials)})"
+            for candidate in ranked
         )
         yield f"route {', '.join(route.models)}: {candidates}"
 

@@ -178,6 +178,8 @@ class CandidateConfig(_Part):
     upstream: Name
     model: str | None = None
     """The upstream's name for it; by default the name that was asked for."""
+    credentials: tuple[str, ...] = ()
+    """Those of the upstream's that may be asked; by default all of them."""
     rank: int = 0
     """Candidates of the lowest rank are tried first."""
     weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
@@ -202,6 +204,17 @@ class UpstreamsConfig(_Part):
             for candidate in route.candidates:
                 if candidate.upstream not in {*names, LINGMA}:
                     raise ValueError(f"a route names the upstream '{candidate.upstream}', which is not there")
+                known = [
+                    one.id
+                    for upstream in self.upstreams
+                    if upstream.name == candidate.upstream
+                    for one in upstream.credentials
+                ]
+                if unknown := [name for name in candidate.credentials if name not in known]:
+                    raise ValueError(
+                        f"a route names the credential '{unknown[0]}', which "
+                        f"{candidate.upstream} does not have"
+                    )
         public = [model for route in self.routes for model in route.models]
         if len(set(public)) != len(public):
             raise ValueError(f"two routes serve the model name '{_twice(public)}'")

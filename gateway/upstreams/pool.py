@@ -36,8 +36,8 @@ class HttpUpstream:
     def models(self) -> Sequence[KnownModel]:
         return self._models
 
-    def accounts(self, model: str, affinity: str) -> Accounts:
-        order = ranked(f"{self.name}\x1f{affinity}", self._weights)
+    def accounts(self, model: str, affinity: str, only: Sequence[str] = ()) -> Accounts:
+        order = ranked(f"{self.name}\x1f{affinity}", self._among(only))
         allowed = [name for name in order if not self._left(name, model, soft=False).for_s]
         awake = [name for name in allowed if not self._left(name, model, soft=True).for_s]
         if len(awake) == len(allowed):
@@ -48,9 +48,12 @@ class HttpUpstream:
         """Whether any credential may be asked for some model."""
         return any(not self._left(name, "", soft=False).for_s for name in self._weights)
 
-    def resting(self, model: str) -> Resting:
-        left = [self._left(name, model, soft=False) for name in self._weights]
+    def resting(self, model: str, only: Sequence[str] = ()) -> Resting:
+        left = [self._left(name, model, soft=False) for name in self._among(only)]
         return Resting(min(left).for_s, all(one.reason in LIMITS for one in left))
+
+    def _among(self, only: Sequence[str]) -> Mapping[str, float]:
+        return {name: self._weights[name] for name in only} if only else self._weights
 
     def _left(self, credential: str, model: str, *, soft: bool) -> Left:
         return self._cooldowns.left(self.name, credential, model, soft=soft)

@@ -117,10 +117,10 @@ class Pool:
     def models(self) -> Sequence[KnownModel]:
         return self._models
 
-    def accounts(self, model: str, affinity: str) -> Accounts:
-        return Accounts(self._accounts, self._failing)
+    def accounts(self, model: str, affinity: str, only: Sequence[str] = ()) -> Accounts:
+        return Accounts([one for one in self._accounts if not only or one in only], self._failing)
 
-    def resting(self, model: str) -> Resting:
+    def resting(self, model: str, only: Sequence[str] = ()) -> Resting:
         return self._resting
 
 
@@ -176,6 +176,15 @@ def test_a_route_is_tried_by_rank_and_may_end_at_lingma() -> None:
         "two/gem/y",
         "lingma/kmodel/",
     ]
+
+
+def test_a_candidate_may_have_credentials_of_its_own() -> None:
+    pool = Pool("one", accounts=["x", "y"])
+    targets = [
+        Target(upstream="one", model="m", credentials=("y",)),
+        Target(upstream="one", model="m", rank=1),
+    ]
+    assert told(routed("best", pool, routes={"best": targets})) == ["one/m/y", "one/m/x"]
 
 
 def test_conversations_are_spread_by_weight_and_stay() -> None:

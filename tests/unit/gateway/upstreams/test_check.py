@@ -24,7 +24,10 @@ def config(tmp_path: Path, **more: Any) -> UpstreamsConfig:
     routes = [
         {
             "models": ["best", "gpt"],
-            "candidates": [{"upstream": "lingma", "rank": 1}, {"upstream": "openai", "model": "gpt"}],
+            "candidates": [
+                {"upstream": "lingma", "rank": 1},
+                {"upstream": "openai", "model": "gpt", "credentials": ["env"]},
+            ],
         }
     ]
     return UpstreamsConfig.model_validate({"upstreams": [{**upstream, **more}], "routes": routes})
@@ -36,7 +39,7 @@ def test_a_sound_configuration_is_described(tmp_path: Path) -> None:
     told = list(summaries(sound))
     assert told == [
         "upstream openai (codex): credentials plain, env, file; models gpt, mini",
-        "route best, gpt: openai/gpt (rank 0), lingma/* (rank 1)",
+        "route best, gpt: openai/gpt (rank 0, env), lingma/* (rank 1)",
     ]
     assert "secret-value" not in str(told)
 

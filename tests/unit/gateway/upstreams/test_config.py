@@ -75,6 +75,7 @@ def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
         ("id: spare", "id: team", "two credentials have the id 'team'"),
         (", api_key_env: OPENAI_API_KEY", "", "exactly one of"),
         ("{upstream: gem,", "{upstream: gone,", "'gone', which is not there"),
+        ("{upstream: gem,", "{upstream: gem, credentials: [nobody],", "'nobody', which gem does not have"),
         ("weight: 3", "wieght: 3", "upstreams.0.credentials.0.wieght"),
         ("models: best", "models: [best, best]", "the model name 'best'"),
         ("upstreams:", "upstreams: [", "no valid YAML in line"),

@@ -56,6 +56,15 @@ async def test_a_conversation_keeps_its_credential_until_that_rests() -> None:
     assert not pool.is_awake()
 
 
+async def test_some_credentials_may_be_all_that_count() -> None:
+    pool, cooldowns = upstream()
+    assert pool.accounts("gpt", "conversation", ["b"]) == Accounts(["b"])
+    await cooldowns.cool(Account("openai", "b"), 30, "rate_limited")
+    assert pool.accounts("gpt", "conversation", ["b"]) == Accounts([])
+    assert pool.resting("gpt", ["b"]) == Resting(pytest.approx(30), limited=True)
+    assert pool.accounts("gpt", "conversation").awake == ["a"]
+
+
 async def test_who_only_failed_is_asked_last_and_not_never() -> None:
     pool, cooldowns = upstream()
     first, second = pool.accounts("gpt", "conversation").awake
