@@ -5,6 +5,7 @@ a turn cannot is recorded as a loss; cached content cannot be had here and is re
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final, cast
 
 from gateway.kernel.errors import InvalidRequest
@@ -156,5 +157,6 @@ def _losses(request: GenerateRequest, config: GenerationConfigIn, raw: JsonObjec
         yield Loss("safetySettings", "unsupported")
 
 
+@lru_cache(maxsize=1024)
 def _snake(name: str) -> str:
     return "".join(f"_{char.lower()}" if char.isupper() else char for char in name)
