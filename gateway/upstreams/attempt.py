@@ -21,7 +21,7 @@ from gateway.kernel.json import is_rich
 from gateway.telemetry.redact import REDACTED
 from gateway.turn.events import ErrorInfo, TurnFailed, error_info
 from gateway.turn.frame import Burst, Frame
-from gateway.turn.ports import AttemptFailed, Call, Stage
+from gateway.turn.ports import AttemptFailed, Call
 from gateway.upstreams.cooldowns import Account, Cooldowns
 from gateway.upstreams.faults import FAILURE_REST_S, Fault, Rest, error_of
 from gateway.upstreams.http import UpstreamAnswer, UpstreamHttp, UpstreamRequest
@@ -163,26 +163,21 @@ class Attempt:
     async def _answered(self, request: UpstreamRequest) -> AsyncGenerator[Burst, None]:
         with self._call.stage("POST") as stage:
             stage.tell(http__request__method="POST", url__full=request.url, server__address=request.host)
-            async with contextlib.aclosing(self._posted(request, stage)) as bursts:
-                async for burst in bursts:
-                    yield burst
-
-    async def _posted(self, request: UpstreamRequest, stage: Stage) -> AsyncGenerator[Burst, None]:
-        async with self._http.post(request) as answer:
-            stage.tell(http__response__status_code=answer.status)
-            self._status = answer.status
-            self._request_id = answer.headers.get("x-request-id", "")[:128]
-            if answer.status != 200:
-                body = await answer.read_error()
-                raise await self._failed(self._judged(answer, body))
-            await self._cooldowns.warm(self._account._replace(model=self._call.model))
-            if "event-stream" not in answer.headers.get("content-type", "").lower():
-                if told := await self._told([self._whole(await answer.read(MAX_ANSWER_BYTES))]):
-                    yield told
-                return
-            async with contextlib.aclosing(self._streamed(answer)) as bursts:
-                async for burst in bursts:
-                    yield burst
+            async with self._http.post(request) as answer:
+                stage.tell(http__response__status_code=answer.status)
+                self._status = answer.status
+                self._request_id = answer.headers.get("x-request-id", "")[:128]
+                if answer.status != 200:
+                    body = await answer.read_error()
+                    raise await self._failed(self._judged(answer, body))
+                await self._cooldowns.warm(self._account._replace(model=self._call.model))
+                if "event-stream" not in answer.headers.get("content-type", "").lower():
+                    if told := await self._told([self._whole(await answer.read(MAX_ANSWER_BYTES))]):
+                        yield told
+                    return
+                async with contextlib.aclosing(self._streamed(answer)) as bursts:
+                    async for burst in bursts:
+                        yield burst
 
     async def _streamed(self, answer: UpstreamAnswer) -> AsyncGenerator[Burst, None]:
         splitter = SseSplitter()
@@ -209,10 +204,8 @@ class Attempt:
         try:
             return self._lane.judge(answer.status, body, retry_after_s(answer.headers, self._clock))
         except Exception:
-            (failed,) = self._senseless().events
-            assert isinstance(failed, TurnFailed)
             rest = Rest(FAILURE_REST_S, "failing", soft=True)
-            return Fault(name="undecodable", info=failed.error, again="next", rest=rest)
+            return Fault(name="undecodable", info=self._senseless(), again="next", rest=rest)
 
     def _decoded(self, events: list[SseEvent]) -> Burst:
         burst: Burst = []
@@ -224,7 +217,7 @@ class Attempt:
                     raise ValueError("too many values")
                 burst.append(feed(event, self._seq))
         except Exception:
-            burst.append(self._senseless())
+            burst.append(Frame((TurnFailed(self._senseless()),)))
         return burst
 
     def _whole(self, body: bytes) -> Frame:
@@ -233,16 +226,17 @@ class Attempt:
                 raise ValueError("too many values")
             return self._lane.feed_whole(body)
         except Exception:
-            return self._senseless()
+            return Frame((TurnFailed(self._senseless()),))
 
-    def _senseless(self) -> Frame:
-        """Whatever upstreams send, a decoder that stumbles over it costs the attempt and nothing else."""
+    def _senseless(self) -> ErrorInfo:
+        """Whatever upstreams send, a decoder that stumbles over it costs the attempt and nothing else. Called
+        while its exception is handled, for the log.
+        """
         self._puzzled = True
         fields = {"turn_id": self._call.turn.id, "upstream": self._account.upstream}
         log.warning("upstream.undecodable", extra=fields, exc_info=True)
         message = "The upstream sent something that makes no sense"
-        info = ErrorInfo(kind=ErrorKind.UPSTREAM_PROTOCOL, message=message, retryable=True)
-        return Frame((TurnFailed(info),))
+        return ErrorInfo(kind=ErrorKind.UPSTREAM_PROTOCOL, message=message, retryable=True)
 
     async def _told(self, burst: Burst) -> Burst:
         """The burst, once there is content; what came before it goes with it, and nothing comes before."""
