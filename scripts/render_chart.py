@@ -21,9 +21,10 @@ import yaml
 
 from gateway.environ import Leaf, Section, leaves
 from gateway.settings import GatewaySettings
+from scripts import generated
+from scripts.generated import ROOT
 from workers.settings import WorkerSettings
 
-ROOT = Path(__file__).resolve().parent.parent
 CHART = ROOT / "helm"
 BEGIN, END = "<!-- values: begin (make chart) -->", "<!-- values: end -->"
 
@@ -342,26 +343,15 @@ def files() -> dict[Path, str]:
 
 
 def drifted() -> list[Path]:
-    return [
-        path
-        for path, text in files().items()
-        if not path.is_file() or path.read_text(encoding="utf-8") != text
-    ]
+    """Generated files that are not what the code and values.yaml say."""
+    return generated.stale(files())
 
 
-def main() -> int:
-    stale = drifted()
-    if "--check" in sys.argv[1:]:
-        for path in stale:
-            print(f"{path.relative_to(ROOT)} is not current: make chart", file=sys.stderr)
-        return 1 if stale else 0
+def main(arguments: list[str]) -> int:
+    """Write what has changed, or with --check only say so."""
     texts = files()
-    for path in stale:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(texts[path], encoding="utf-8")
-        print(path.relative_to(ROOT))
-    return 0
+    return generated.write_or_check(generated.stale(texts), texts, arguments, "chart")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

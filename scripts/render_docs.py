@@ -21,10 +21,10 @@ from gateway.kernel.json import loads
 from gateway.settings import GatewaySettings
 from gateway.store.keys import render_markdown
 from gateway.turn.events import ErrorInfo
-from scripts import docs_logging, docs_losses, docs_metrics
+from scripts import docs_logging, docs_losses, docs_metrics, generated
+from scripts.generated import ROOT
 from workers.settings import WorkerSettings
 
-ROOT = Path(__file__).resolve().parent.parent
 GENERATED = "<!-- Written by scripts/render_docs.py from the code. Do not edit: `make docs`. -->\n\n"
 
 REFERENCE_ORDER = """
@@ -262,26 +262,13 @@ def losses_page() -> str:
 
 def drifted() -> list[Path]:
     """Generated files that are not what the code says."""
-    return [
-        path
-        for path, text in pages().items()
-        if not path.exists() or path.read_text(encoding="utf-8") != text
-    ]
+    return generated.stale(pages())
 
 
 def main(arguments: list[str]) -> int:
     """Write what has changed, or with --check only say so."""
-    stale = drifted()
-    if "--check" in arguments:
-        for path in stale:
-            print(f"{path.relative_to(ROOT)} is not current: make docs", file=sys.stderr)
-        return 1 if stale else 0
     texts = pages()
-    for path in stale:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(texts[path], encoding="utf-8")
-        print(f"wrote {path.relative_to(ROOT)}")
-    return 0
+    return generated.write_or_check(generated.stale(texts), texts, arguments, "docs")
 
 
 if __name__ == "__main__":

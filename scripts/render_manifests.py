@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
-from scripts import helm_engine
+from scripts import generated, helm_engine
+from scripts.generated import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "deploy" / "k8s"
 NAME = "lingma-gateway"
 HEAD = "# Rendered from helm/ by scripts/render_manifests.py. Do not edit: `make chart`.\n"
@@ -85,30 +85,19 @@ def _dump_all(documents: list[dict[str, Any]]) -> str:
 
 def drifted() -> list[Path]:
     """Rendered files that are not what the chart says, and files that nothing renders."""
-    texts = files()
-    stale = [
-        path for path, text in texts.items() if not path.is_file() or path.read_text(encoding="utf-8") != text
-    ]
-    return stale + [
+    return _drifted(files())
+
+
+def _drifted(texts: dict[Path, str]) -> list[Path]:
+    return generated.stale(texts) + [
         path for path in sorted(TARGET.glob("*.yaml")) if path not in texts and path.name != "values.yaml"
     ]
 
 
 def main(arguments: list[str]) -> int:
     """Write what has changed, or with --check only say so."""
-    stale = drifted()
-    if "--check" in arguments:
-        for path in stale:
-            print(f"{path.relative_to(ROOT)} is not current: make chart", file=sys.stderr)
-        return 1 if stale else 0
     texts = files()
-    for path in stale:
-        if path in texts:
-            path.write_text(texts[path], encoding="utf-8")
-        else:
-            path.unlink()
-        print(f"wrote {path.relative_to(ROOT)}")
-    return 0
+    return generated.write_or_check(_drifted(texts), texts, arguments, "chart")
 
 
 if __name__ == "__main__":
