@@ -1,11 +1,13 @@
 """Tools a client offers and the choice it makes among them."""
 
 import hashlib
+from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 import msgspec
 
-from gateway.kernel.json import JsonObject, dumps_canonical
+from gateway.kernel.json import Json, JsonError, JsonObject, dumps_canonical, loads
+from gateway.turn.items import ToolCall
 
 
 class ToolSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +52,29 @@ def function_parameters(spec: ToolSpec) -> JsonObject | None:
     if spec.kind != "custom":
         return spec.parameters
     return {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
+
+
+def value_or_text(text: str) -> Json:
+    """What the JSON says; the text itself where it is none."""
+    try:
+        return loads(text)
+    except JsonError:
+        return text
+
+
+def arguments_object(call: ToolCall, read: Callable[[str], Json] = value_or_text) -> JsonObject:
+    """The arguments where they have to be an object; what is none stands in its `input`, as
+    `function_parameters` offers it. A call whose arguments are broken is then refused by whoever runs it, and
+    the model gets to read why.
+
+    `read`: the value of arguments that are not blank, and what to make of broken ones.
+    """
+    if call.kind == "custom":
+        return {"input": call.arguments}
+    if not call.arguments.strip():
+        return {}
+    value = read(call.arguments)
+    return value if isinstance(value, dict) else {"input": value}
 
 
 AUTO = ToolChoice("auto")

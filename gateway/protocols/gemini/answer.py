@@ -26,6 +26,7 @@ from gateway.turn.items import (
     ToolCall,
 )
 from gateway.turn.request import Turn
+from gateway.turn.tools import arguments_object
 from gateway.turn.usage import Usage
 from gateway.wire.gemini import (
     CandidateOut,
@@ -195,7 +196,7 @@ def opaque_part(item: OpaqueItem) -> PartOut:
 
 def call_part(call: ToolCall, signature: str | None) -> PartOut:
     """`signature` as the wire wants it."""
-    part: PartOut = {"functionCall": {"id": call.call_id, "name": call.name, "args": call_args(call)}}
+    part: PartOut = {"functionCall": {"id": call.call_id, "name": call.name, "args": arguments_object(call)}}
     if signature is not None:
         part["thoughtSignature"] = signature
     return part
@@ -210,22 +211,6 @@ def is_whole(call: ToolCall) -> bool:
     except JsonError:
         return False
     return True
-
-
-def call_args(call: ToolCall) -> JsonObject:
-    """The arguments as the object that `args` has to be; what is none stands in its `input`.
-
-    A call whose arguments are broken is then refused by whoever runs it, and the model gets to read why.
-    """
-    if call.kind == "custom":
-        return {"input": call.arguments}
-    if not call.arguments.strip():
-        return {}
-    try:
-        value = loads(call.arguments)
-    except JsonError:
-        value = call.arguments
-    return value if isinstance(value, dict) else {"input": value}
 
 
 def is_refusal(parts: Iterable[Part]) -> bool:

@@ -32,6 +32,7 @@ from gateway.turn.items import (
     ToolResult,
 )
 from gateway.turn.request import Turn
+from gateway.turn.tools import arguments_object
 from gateway.turn.usage import Usage
 from gateway.wire.messages import (
     BlockOut,
@@ -206,12 +207,7 @@ def call_input(call: ToolCall) -> JsonObject:
 
     Of an object that was cut short only the whole members are left, which is how SDKs read such a stream.
     """
-    if call.kind == "custom":
-        return {"input": call.arguments}
-    if not call.arguments.strip():
-        return {}
-    value = _whole_members(call.arguments)
-    return value if isinstance(value, dict) else {"input": value}
+    return arguments_object(call, _whole_members)
 
 
 def _whole_members(text: str) -> Json:

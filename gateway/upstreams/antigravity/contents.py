@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple, assert_never
 
 from gateway.kernel.errors import InvalidRequest
-from gateway.kernel.json import Json, JsonError, JsonObject, loads
+from gateway.kernel.json import Json, JsonObject
 from gateway.turn.items import (
     Item,
     MediaKind,
@@ -24,6 +24,7 @@ from gateway.turn.items import (
     ToolCall,
     ToolResult,
 )
+from gateway.turn.tools import arguments_object, value_or_text
 from gateway.upstreams.antigravity.names import is_made_id, upstream_name
 from gateway.upstreams.antigravity.signatures import gemini_signature_in
 
@@ -155,7 +156,7 @@ class _Builder:
         self._names.setdefault(call.call_id, name)
         self._numbers.setdefault(call.call_id, len(self._numbers))
         part: JsonObject = {
-            "functionCall": {**_id(call.call_id), "name": name, "args": _arguments(call)},
+            "functionCall": {**_id(call.call_id), "name": name, "args": arguments_object(call)},
         }
         if (signature := self._signed(call.origin)) is not None:
             part["thoughtSignature"] = signature
@@ -199,29 +200,13 @@ def _id(call_id: str) -> JsonObject:
     return {} if is_made_id(call_id) else {"id": call_id}
 
 
-def _arguments(call: ToolCall) -> JsonObject:
-    """The object that they have to be; what is none stands in its `input`, as it was offered."""
-    if call.kind == "custom":
-        return {"input": call.arguments}
-    if not call.arguments.strip():
-        return {}
-    try:
-        value = loads(call.arguments)
-    except JsonError:
-        value = call.arguments
-    return value if isinstance(value, dict) else {"input": value}
-
-
 def _response(result: ToolResult) -> JsonObject:
     """The object that a tool gave back, or its text in one."""
     text = "\n".join(part.text for part in result.parts if not isinstance(part, MediaPart))
     if result.is_error:
         return {"error": text}
     if text.lstrip().startswith("{"):
-        try:
-            value = loads(text)
-        except JsonError:
-            value = None
+        value = value_or_text(text)
         if isinstance(value, dict):
             return value
     return {"output": text}
