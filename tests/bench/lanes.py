@@ -1,6 +1,7 @@
 """Section `lanes`: a client of an upstream's own dialect through the gateway, beside a bare pass-through."""
 
 import contextlib
+from collections.abc import Sequence
 
 from tests.bench.dialects import DIALECTS, Dialect
 from tests.bench.lane_servers import EVENTS
@@ -55,12 +56,12 @@ def run() -> None:
     with Load() as load:
         for burst in (1, 20):
             for dialect in STREAMED:
-                samples = _measure(load, dialect, burst, turns=TURNS, deltas=EVENTS)
+                samples = measure(load, dialect, KINDS, 1e3, burst=burst, turns=TURNS, deltas=EVENTS)
                 name = f"{dialect.name}, streamed, {burst} in a write, us an event"
-                rows.append(_row(name, samples, EVENTS, 1000, STREAMED_SHARE))
+                rows.append(_row(name, samples, EVENTS, STREAMED_SHARE))
         for dialect in WHOLE:
-            samples = _measure(load, dialect, 1, turns=WHOLES, deltas=1, whole=True)
-            rows.append(_row(f"{dialect.name}, whole, us a request", samples, 1, 1000, WHOLE_SHARE))
+            samples = measure(load, dialect, KINDS, 1e3, turns=WHOLES, deltas=1, whole=True)
+            rows.append(_row(f"{dialect.name}, whole, us a request", samples, 1, WHOLE_SHARE))
     table(
         f"lanes: CPU of the server; turns of {EVENTS} events, {STREAMS} connections, share of medians",
         ("", "gateway", "pass-through", "share", "target"),
@@ -68,14 +69,23 @@ def run() -> None:
     )
 
 
-def _measure(
-    load: Load, dialect: Dialect, burst: int, *, turns: int, deltas: int, whole: bool = False
+def measure(
+    load: Load,
+    dialect: Dialect,
+    kinds: Sequence[str],
+    unit_ns: float,
+    *,
+    burst: int = 1,
+    turns: int,
+    deltas: int,
+    whole: bool = False,
 ) -> Samples:
+    """CPU of one turn for each kind of server, in units of `unit_ns`."""
     samples = Samples()
     with contextlib.ExitStack() as stack:
         upstream = stack.enter_context(Child("lane_servers", "mock", str(burst), core=0)).hear()["port"]
         servers = {
-            kind: stack.enter_context(Child("lane_servers", kind, str(upstream), core=1)) for kind in KINDS
+            kind: stack.enter_context(Child("lane_servers", kind, str(upstream), core=1)) for kind in kinds
         }
         ports = {kind: server.hear()["port"] for kind, server in servers.items()}
         for repeat in range(REPEATS + 1):
@@ -85,18 +95,18 @@ def _measure(
                 with Cpu(server=server.pid) as cpu:
                     load.go(turns=number, deltas=number * deltas)
                 if repeat:
-                    samples.add(kind, cpu.used["server"] / number)
+                    samples.add(kind, cpu.used["server"] / number / unit_ns)
     return samples
 
 
-def _row(name: str, samples: Samples, events: int, unit_ns: int, target: float) -> tuple[str, ...]:
+def _row(name: str, samples: Samples, events: int, target: float) -> tuple[str, ...]:
     """CPU of one core is its capacity: half the CPU is twice as much a second."""
     ours, bare = samples.median("gateway"), samples.median("passthrough")
     share = bare / ours
     return (
         name,
-        f"{ours / events / unit_ns:.1f}",
-        f"{bare / events / unit_ns:.1f}",
+        f"{ours / events:.1f}",
+        f"{bare / events:.1f}",
         f"{share:.0%}",
         f">= {target:.0%}: {'met' if share >= target else 'MISSED'}",
     )

@@ -1,13 +1,9 @@
 """Section `tracing`: what it costs a turn to be traced, every one of them, exporter included."""
 
-import contextlib
-
-from tests.bench.dialects import Dialect
 from tests.bench.lane_servers import EVENTS
-from tests.bench.lanes import STREAMED, STREAMS, TURNS, WARM_UP, WHOLE, WHOLES
+from tests.bench.lanes import STREAMED, TURNS, WHOLE, WHOLES, measure
 from tests.bench.load import Load
-from tests.bench.measure import Child, Cpu
-from tests.bench.report import REPEATS, Samples, table
+from tests.bench.report import table
 
 KINDS = ("gateway", "traced")
 MOST = 0.10
@@ -21,7 +17,7 @@ def run() -> None:
             (f"streamed, {EVENTS} events one by one", STREAMED[0], TURNS, EVENTS),
             ("whole", WHOLE[0], WHOLES, 1),
         ):
-            samples = _measure(load, dialect, turns=turns, deltas=deltas, whole=deltas == 1)
+            samples = measure(load, dialect, KINDS, 1e6, turns=turns, deltas=deltas, whole=deltas == 1)
             plain, traced = samples.median("gateway"), samples.median("traced")
             more = traced / plain - 1
             target = f"<= {MOST:.0%}: {'met' if more <= MOST else 'MISSED'}" if deltas > 1 else ""
@@ -31,22 +27,3 @@ def run() -> None:
         ("", "off", "on", "more", "target"),
         rows,
     )
-
-
-def _measure(load: Load, dialect: Dialect, *, turns: int, deltas: int, whole: bool) -> Samples:
-    samples = Samples()
-    with contextlib.ExitStack() as stack:
-        upstream = stack.enter_context(Child("lane_servers", "mock", "1", core=0)).hear()["port"]
-        servers = {
-            kind: stack.enter_context(Child("lane_servers", kind, str(upstream), core=1)) for kind in KINDS
-        }
-        ports = {kind: server.hear()["port"] for kind, server in servers.items()}
-        for repeat in range(REPEATS + 1):
-            number = turns if repeat else WARM_UP
-            for kind, server in servers.items():
-                load.connect(ports[kind], dialect, 1, streams=STREAMS, turns=number, whole=whole)
-                with Cpu(server=server.pid) as cpu:
-                    load.go(turns=number, deltas=number * deltas)
-                if repeat:
-                    samples.add(kind, cpu.used["server"] / number / 1e6)
-    return samples
