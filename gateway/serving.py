@@ -16,7 +16,7 @@ from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
 from starlette.types import ASGIApp
 
-from gateway import server_repairs
+from gateway import server_http1, server_repairs
 from gateway.container import open_deps
 from gateway.engine.drain import Drain
 from gateway.kernel.aio import Tasks
@@ -53,6 +53,12 @@ def listen(host: str, port: int) -> socket.socket:
     sock.setblocking(False)
     sock.set_inheritable(True)
     return sock
+
+
+def prepare_server() -> None:
+    """What is ours in Hypercorn."""
+    server_repairs.apply()
+    server_http1.apply()
 
 
 def hypercorn_config(sock: socket.socket) -> Config:
@@ -97,7 +103,7 @@ async def serve_until_stopped(
         hard = True
         drain.hurry()
 
-    server_repairs.apply()
+    prepare_server()
     with stop_signals(first, second):
         await serve(
             cast(ASGIFramework, asgi), hypercorn_config(sock), shutdown_trigger=stop.wait, mode="asgi"

@@ -25,7 +25,7 @@ from starlette.types import ASGIApp
 from gateway.container import open_deps
 from gateway.kernel import memory
 from gateway.kernel.json import JsonObject, dumps
-from gateway.serving import hypercorn_config, listen
+from gateway.serving import hypercorn_config, listen, prepare_server
 from gateway.settings import load
 from gateway.telemetry.logs import setup_logs
 from tests.bench.measure import say
@@ -212,6 +212,7 @@ async def main(kind: str, argument: int) -> None:
         if kind == "traced":
             os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{argument}"
         if kind in ("gateway", "traced"):
+            prepare_server()
             settings, _ = load(settings_of(argument))
             app: ASGIApp = (await stack.enter_async_context(open_deps(settings))).asgi
         else:

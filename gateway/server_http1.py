@@ -1,0 +1,148 @@
+"""HTTP/1.1 with less work in Hypercorn 0.18: applied once, before serving. ADR 14 has the figures.
+
+What goes over the wire is what Hypercorn would send, framed and checked by the same h11, but for this:
+
+- The head of an answer leaves with the first piece of its body, as ASGI has it, and the last piece with the
+  end: a whole answer is one write, not three.
+- A piece of a chunked body is framed here. h11 looks at each as if anything else could still come.
+- Whoever writes waits only when the kernel has not taken everything.
+- A connection has one task that watches for idleness, not two new ones for every request.
+- Nothing goes to Hypercorn's access log, which is off: ours knows more.
+"""
+
+import asyncio
+import contextlib
+import weakref
+from collections.abc import Iterable
+from typing import Any, Final, cast
+
+import h11
+from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol import h11 as server
+from hypercorn.protocol.events import StreamClosed
+from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
+from hypercorn.typing import ASGISendEvent
+from hypercorn.utils import build_and_validate_headers, suppress_body
+
+_CHUNKED: Final = b"\r\ntransfer-encoding: chunked\r\n"
+
+
+class LeanStream(HTTPStream):
+    """One request and its answer over HTTP/1.1."""
+
+    _held: h11.Response | None = None
+    """The head of the answer, until there is something of its body."""
+    _chunked = False
+
+    async def app_send(self, message: ASGISendEvent | None) -> None:
+        if message is None:
+            if self._held is not None:  # the application died behind the head: nobody has seen that yet
+                self._held, self.state = None, ASGIHTTPState.REQUEST
+        elif self.state is ASGIHTTPState.RESPONSE and message["type"] == "http.response.body":
+            await self._body(message.get("body", b""), last=not message.get("more_body", False))
+            return
+        elif self.state is ASGIHTTPState.REQUEST and message["type"] == "http.response.start":
+            self.response = message
+            self._held = h11.Response(
+                status_code=int(message["status"]),
+                headers=[*build_and_validate_headers(message.get("headers", [])), *self._own_headers()],
+            )
+            self.state = ASGIHTTPState.RESPONSE
+            return
+        await super().app_send(message)
+
+    def _own_headers(self) -> Iterable[tuple[bytes, bytes]]:
+        yield from self.config.response_headers("h11")
+        if self._protocol.keep_alive_requests >= self.config.keep_alive_max_requests:
+            yield (b"connection", b"close")
+
+    @property
+    def _protocol(self) -> server.H11Protocol:
+        return cast(Any, self.send).__self__  # type: ignore[no-any-return]
+
+    async def _body(self, piece: bytes, *, last: bool) -> None:
+        data = b"" if self._held is None else self._head(self._held)
+        if piece and not suppress_body(self.scope["method"], int(self.response["status"])):
+            if self._chunked:
+                data += b"%x\r\n%b\r\n" % (len(piece), piece)
+            else:
+                data += self._written(h11.Data(data=bytes(piece)))
+        if last:
+            data += self._written(h11.EndOfMessage())
+        if data:
+            await self._protocol.send(RawData(data))
+        if last:
+            self.state = ASGIHTTPState.CLOSED
+            await self.send(StreamClosed(stream_id=self.stream_id))
+
+    def _head(self, head: h11.Response) -> bytes:
+        self._held = None
+        data = self._written(head)
+        self._chunked = _CHUNKED in data.lower()
+        return data
+
+    def _written(self, event: h11.Response | h11.Data | h11.EndOfMessage) -> bytes:
+        """Nothing when the client has sent what makes no sense: it was told, and its connection closed."""
+        connection = self._protocol.connection
+        try:
+            return connection.send(event)
+        except h11.LocalProtocolError:
+            if connection.their_state is not h11.ERROR:
+                raise
+            return b""
+
+
+_protocol_send = TCPServer.protocol_send
+
+
+async def _send(self: TCPServer, event: Event) -> None:
+    """As the original, but for what the module says of waiting and of idleness."""
+    if isinstance(event, RawData):
+        if not await _written(self, event.data):
+            await self.protocol.handle(Closed())
+    elif isinstance(event, Updated) and not (event.idle and self.context.terminated.is_set()):
+        _idle_since[self] = self.loop.time() if event.idle else None
+    else:
+        await _protocol_send(self, event)
+
+
+async def _written(connection: TCPServer, data: bytes) -> bool:
+    async with connection.send_lock:
+        writer = connection.writer
+        transport = writer.transport
+        try:
+            writer.write(data)
+            if transport.is_closing() or transport.get_write_buffer_size():
+                await writer.drain()
+        except (ConnectionError, RuntimeError):
+            return False
+    return True
+
+
+_idle_since: "weakref.WeakKeyDictionary[TCPServer, float | None]" = weakref.WeakKeyDictionary()
+"""Loop time; None while a request runs."""
+
+
+async def _idle_timeout(self: TCPServer) -> None:
+    """Runs as long as its connection, which it closes when nothing was asked for too long."""
+    timeout_s = self.config.keep_alive_timeout
+    _idle_since.setdefault(self, self.loop.time())
+    left_s = timeout_s
+    while left_s > 0:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.context.terminated.wait(), left_s)
+        since = _idle_since[self]
+        if self.context.terminated.is_set():
+            if since is None:
+                return  # closed behind its answer
+            break
+        left_s = timeout_s if since is None else since + timeout_s - self.loop.time()
+    await asyncio.shield(self._initiate_server_close())
+
+
+def apply() -> None:
+    """Idempotent."""
+    TCPServer.protocol_send = _send  # type: ignore[method-assign]
+    TCPServer._idle_timeout = _idle_timeout  # type: ignore[method-assign]
+    server.HTTPStream = LeanStream  # type: ignore[attr-defined]
