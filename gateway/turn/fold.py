@@ -82,12 +82,18 @@ class ItemBuilder:
         self._parts: dict[tuple[int, str], list[str]] = {}
         self._annotations: dict[int, list[JsonObject]] = {}
         self._signature: list[str] = []
+        self._text: list[str] = []
+        self._text_part = -1
+        """Where the last piece of text went: the next goes there, too, nearly always."""
 
     def add(self, event: TurnEvent) -> None:
         """Take one delta; events that are no deltas change nothing."""
+        if type(event) is TextDelta:
+            if event.part != self._text_part:
+                self._text_part, self._text = event.part, self._piece(event.part, "text")
+            self._text.append(event.text)
+            return
         match event:
-            case TextDelta():
-                self._piece(event.part, "text").append(event.text)
             case RefusalDelta():
                 self._piece(event.part, "refusal").append(event.text)
             case ReasoningDelta():

@@ -30,3 +30,12 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
 
 Burst: TypeAlias = list[Frame]
 """Frames that were waiting together: encoded and sent in one write."""
+
+
+def terminal_of(burst: Burst) -> Frame | None:
+    """The first that ends the turn."""
+    for frame in burst:
+        events = frame.events
+        if events and type(events[-1]) in TERMINAL:
+            return frame
+    return None

@@ -9,7 +9,8 @@ counts although its blank line is missing. Blank lines that end nothing belong t
 """
 
 import re
-from typing import NamedTuple
+
+import msgspec
 
 from gateway.kernel.errors import UpstreamProtocol
 
@@ -22,11 +23,12 @@ _BOM = b"\xef\xbb\xbf"
 # Atomic, so that CRLF is never taken for two line ends.
 _BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?:\r\n|\n|\r)")
 _LINE_ENDS = re.compile(rb"[\r\n]+")
+_CR = 0x0D
 _CR_LF = b"\r\n"
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
-class SseEvent(NamedTuple):
+class SseEvent(msgspec.Struct, frozen=True, gc=False):
     """One event, or a block that is none: comments, a lone id."""
 
     raw: bytes
@@ -61,9 +63,12 @@ class SseSplitter:
     def feed(self, chunk: bytes) -> list[SseEvent]:
         """Raises UpstreamProtocol when an event grows beyond the limit."""
         buffer = self._buffer
+        plain_so_far = not (buffer or self._first or len(chunk) > self._max)
+        if plain_so_far and (whole := _whole_events(chunk)) is not None:
+            return whole
         buffer += chunk
         if not self._has_cr:
-            self._has_cr = b"\r" in chunk
+            self._has_cr = _CR in chunk
         events: list[SseEvent] = []
         start, at, size = 0, self._searched, len(buffer)
         while True:
@@ -109,7 +114,7 @@ class SseSplitter:
         if match is None:
             return -1
         end = match.end()
-        return -1 if end == len(buffer) and buffer[end - 1] == 0x0D else end
+        return -1 if end == len(buffer) and buffer[end - 1] == _CR else end
 
     def _event(self, raw: bytes) -> SseEvent:
         if len(raw) > self._max:
@@ -122,6 +127,24 @@ class SseSplitter:
 
     def _too_large(self) -> UpstreamProtocol:
         return UpstreamProtocol(f"the upstream sent an event of more than {self._max} bytes")
+
+
+def _whole_events(chunk: bytes) -> list[SseEvent] | None:
+    """The hot path: plain events and nothing else. None when anything about them is not plain."""
+    if not chunk.endswith(b"\n"):
+        return None
+    end, plain = (b"\r\n\r\n", _plain_crlf) if _CR in chunk else (b"\n\n", _plain)
+    events: list[SseEvent] = []
+    start = 0
+    while (found := chunk.find(end, start)) >= 0:
+        after = found + len(end)
+        raw = chunk[start:after]
+        event = plain(raw, raw)
+        if event is None:
+            return None
+        events.append(event)
+        start = after
+    return events if start == len(chunk) else None
 
 
 def _plain(block: bytes, raw: bytes) -> SseEvent | None:

@@ -35,7 +35,7 @@ from gateway.protocols.gemini.answer import (
 )
 from gateway.protocols.gemini.errors import envelope
 from gateway.protocols.gemini.framing import EventFraming, Framing, one_line
-from gateway.protocols.gemini.rename import rename_model
+from gateway.protocols.gemini.rename import ModelName
 from gateway.turn.events import (
     AnnotationAdded,
     ErrorInfo,
@@ -79,18 +79,18 @@ class GeminiEncoder:
         self.content_type = self._framing.content_type
         self._losses = losses if losses is not None else []
         self._thoughts = shows_thoughts(turn)
-        self._model = turn.model
+        self._model = ModelName(turn.model)
         self._numbered = turn.resumable
         self._number = 0
         self._starting_after = starting_after
 
         head = {"modelVersion": turn.model, "responseId": response_id(turn)}
         self._answer_tail = b"," + dumps(head)[1:]
-        before, behind = self._framing.around
+        self._around = before, behind = self._framing.around
         self._text_head = before + b'{"candidates":[{"content":{"role":"model","parts":[{"text":'
         self._text_tail = b'}]},"index":0}]' + self._answer_tail + behind
         self._plain = False
-        """The next chunk, if it is text, goes between these two."""
+        """The next chunk, if it is text or an upstream's own, goes between what is around all of them."""
 
         self._spoken = False
         """The open item has said something; otherwise its ItemDone says it whole."""
@@ -113,10 +113,11 @@ class GeminiEncoder:
     def encode(self, burst: Sequence[Frame]) -> bytes:
         out: list[bytes] = []
         for frame in burst:
-            if frame.dialect == "gemini" and frame.raw is not None and not _is_failure(frame):
-                self._pass_on(frame.raw, frame.events, out)
+            events, raw = frame.events, frame.raw
+            if frame.dialect == "gemini" and raw is not None and not _is_failure(frame):
+                self._pass_on(raw, events, out)
                 continue
-            for event in frame.events:
+            for event in events:
                 if type(event) is TextDelta and self._plain:
                     # The hot path: nearly every event of nearly every stream.
                     if event.text:
@@ -243,11 +244,16 @@ class GeminiEncoder:
 
     def _pass_on(self, raw: bytes, events: Sequence[TurnEvent], out: list[bytes]) -> None:
         """The events of a chunk that goes out as it came say nothing but what the stream's end needs."""
-        self._raw_end = self._raw_end or b'"finishReason"' in raw or b'"blockReason"' in raw
-        self._emit(rename_model(raw, self._model), out)
+        self._raw_end = self._raw_end or _says_why(raw)
+        renamed = self._model.put(raw)
+        if self._plain:
+            before, behind = self._around
+            out += (before, one_line(renamed), behind)
+        else:
+            self._emit(renamed, out)
         self._spoken = self._in_raw = True
         for event in events:
-            if isinstance(event, UsageReported | TurnCompleted):
+            if type(event) is not TextDelta and isinstance(event, UsageReported | TurnCompleted):
                 self._say(event, out)
 
     def _lose(self, path: str, reason: str) -> None:
@@ -327,6 +333,12 @@ class GeminiEncoder:
         return signature
 
 
+def _says_why(raw: bytes) -> bool:
+    """Whether an upstream's own chunk has the reason of its end."""
+    return raw.find(b'Reason"') >= 0 and (b'"finishReason"' in raw or b'"blockReason"' in raw)
+
+
 def _is_failure(frame: Frame) -> bool:
     """Whether the turn ends in this frame, and not well."""
-    return frame.is_terminal and not isinstance(frame.events[-1], TurnCompleted)
+    events = frame.events
+    return bool(events) and type(events[-1]) in (TurnFailed, TurnCancelled)

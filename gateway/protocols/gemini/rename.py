@@ -7,7 +7,12 @@ import msgspec
 
 from gateway.kernel.json import dumps
 
+_NAME: Final = b'"modelVersion"'
 _MEMBER: Final = re.compile(rb'"modelVersion"\s*:\s*("(?:[^"\\]|\\.)*")')
+
+# Behind a comma or a brace a quote begins a name; and where one brace follows, at the very end, it closes the
+# chunk itself.
+_OWN: Final = re.compile(rb'[,{]"modelVersion"\s*:\s*("[^"\\]*")[^{}]*\}\Z')
 
 
 class _Chunk(msgspec.Struct):
@@ -17,8 +22,31 @@ class _Chunk(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Chunk).decode
 
 
+class ModelName:
+    """The name that a client knows a model by, put into the chunks of one stream."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._wanted = dumps(model)
+        self._tail = self._renamed = b""
+        """The end of the last chunk, which is nearly always that of the next, and the same with the name."""
+
+    def put(self, raw: bytes) -> bytes:
+        """The chunk with that name as its model version; as it is where it carries none, or that one."""
+        if self._tail and raw.endswith(self._tail):
+            return raw if self._tail is self._renamed else raw[: -len(self._tail)] + self._renamed
+        found = _OWN.search(raw)
+        if found is None or raw.count(_NAME) > 1:
+            return rename_model(raw, self._model)
+        start, end = found.span(1)
+        self._tail = tail = raw[found.start() :]
+        same = found[1] == self._wanted
+        self._renamed = tail if same else raw[found.start() : start] + self._wanted + raw[end:]
+        return raw if same else raw[: found.start()] + self._renamed
+
+
 def rename_model(raw: bytes, model: str) -> bytes:
-    """The chunk with that name as its model version; as it is where it carries none, or that one."""
+    """The same for any one chunk or answer."""
     wanted = dumps(model)
     members = [found for found in _MEMBER.finditer(raw) if found[1] != wanted]
     if not members or (told := _version(raw)) in (None, model):

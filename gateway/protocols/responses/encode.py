@@ -90,8 +90,9 @@ class ResponsesEncoder:
     def encode(self, burst: Sequence[Frame]) -> bytes:
         for frame in burst:
             events = frame.events
-            if frame.dialect == "responses" and self._passes(frame):
-                self._pass_on(frame)
+            raw = frame.raw
+            if frame.dialect == "responses" and raw is not None and self._passes(frame):
+                self._pass_on(frame, raw)
                 continue
             if self._lane.begun:
                 self._end_of_lane(events)
@@ -160,9 +161,12 @@ class ResponsesEncoder:
 
     def _passes(self, frame: Frame) -> bool:
         """Failures do not, for they speak of the operator's account, nor does what Codex misunderstands."""
-        if frame.raw is None or frame.whole:
+        if frame.whole:
             return False
-        match frame.events[-1] if frame.events else None:
+        last = frame.events[-1] if frame.events else None
+        if type(last) is TextDelta:
+            return True
+        match last:
             case TurnFailed() | TurnCancelled():
                 return False
             case TurnCompleted(finish=finish):
@@ -170,10 +174,10 @@ class ResponsesEncoder:
             case _:
                 return True
 
-    def _pass_on(self, frame: Frame) -> None:
-        if frame.raw is None or self._ended:
+    def _pass_on(self, frame: Frame, raw: bytes) -> None:
+        if self._ended:
             return  # such as an upstream's own `[DONE]`
-        self._writer.passed(self._lane.passed(frame.raw, starting_after=self._starting_after))
+        self._writer.passed(self._lane.passed(raw, starting_after=self._starting_after))
         if frame.is_terminal:
             self._ended = True
             self._writer.done()

@@ -12,6 +12,7 @@ What an upstream never said (a failure, a cancellation) is encoded from events b
 for the response as the client knows it.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -24,6 +25,9 @@ from gateway.wire.sse import parse_block
 _BEGINNINGS: Final = frozenset({"response.created", "response.in_progress", "response.queued"})
 _SAID_AT_THE_END: Final = ("status", "output", "usage", "error", "incomplete_details", "completed_at")
 _ENDS: Final = frozenset({"response.completed", "response.done", "response.incomplete"})
+
+
+_find_looked_at = re.compile(rb'"response(?:"|\.output_item\.done")').search
 
 
 class _Event(msgspec.Struct):
@@ -75,8 +79,7 @@ class RawLane:
         self._last = raw
         self._count += 1
         # The hot path: texts hold neither, for their quotes are escaped.
-        looked_at = b'"response"' in raw or b'"response.output_item.done"' in raw
-        out = self._looked_at(raw) if looked_at else raw
+        out = raw if _find_looked_at(raw) is None else self._looked_at(raw)
         return b"" if starting_after >= 0 and self.last_number <= starting_after else out
 
     def _looked_at(self, raw: bytes) -> bytes:

@@ -34,21 +34,21 @@ class _Envelope(msgspec.Struct):
 _open_envelope = msgspec.json.Decoder(_Envelope).decode
 
 
-class _TextPart(msgspec.Struct, forbid_unknown_fields=True):
+class _TextPart(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     text: str
 
 
-class _TextContent(msgspec.Struct, forbid_unknown_fields=True):
+class _TextContent(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     parts: tuple[_TextPart]
     role: str = ""
 
 
-class _TextCandidate(msgspec.Struct, forbid_unknown_fields=True):
+class _TextCandidate(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     content: _TextContent
     index: int = 0
 
 
-class _TextChunk(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+class _TextChunk(msgspec.Struct, forbid_unknown_fields=True, rename="camel", gc=False):
     candidates: tuple[_TextCandidate]
     usage_metadata: JsonObject | None = None
     model_version: str = ""

@@ -153,7 +153,7 @@ class GeminiDecoder:
 
     def feed_data(self, data: bytes | None, seq: int) -> Frame:
         """The same, when the framing is already off: `data` is None for comments."""
-        if self.ended or data is None or data.strip() in (b"", b"[DONE]"):
+        if self.ended or data is None:
             return Frame((), None, "gemini", seq)
         events: list[TurnEvent] = []
         if self._begun and not self._gather and (plain := read_text(data)) is not None:
@@ -163,6 +163,8 @@ class GeminiDecoder:
             if plain.usage:
                 self._metered.update(plain.usage)
             return Frame(tuple(events), data, "gemini", seq)
+        if data.strip() in (b"", b"[DONE]"):
+            return Frame((), None, "gemini", seq)
         read = self._read(data, events)
         raw = read.raw
         if self._gather and read.answer is not None:

@@ -128,7 +128,12 @@ class CodexDecoder:
             return Frame((), raw, "responses", seq)
         events: list[TurnEvent] = []
         try:
-            self._take(decode_said(data), data, events)
+            said = decode_said(data)
+            if said.type == "response.output_text.delta" and said.output_index == self._open:
+                # The hot path: nearly every event of nearly every stream.
+                self._delta(self._items[said.output_index].index, said, events)
+                return Frame(tuple(events), raw, "responses", seq)
+            self._take(said, data, events)
         except msgspec.DecodeError:
             self._puzzled(data, events)
         return Frame(self._begun_with(events), raw, "responses", seq)

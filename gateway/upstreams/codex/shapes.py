@@ -71,7 +71,7 @@ COMPLETED: Final = frozenset({"response.completed", "response.done", "response.i
 ENDS: Final = frozenset({*COMPLETED, "response.failed", "error"})
 
 
-class Said(msgspec.Struct):
+class Said(msgspec.Struct, gc=False):
     """The fields that events share; unknown ones are skipped, objects are read when they are wanted."""
 
     type: str = ""

@@ -1,7 +1,9 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gateway.kernel.json import dumps, loads
-from gateway.protocols.gemini.rename import rename_model
+from gateway.kernel.json import JsonObject, dumps, loads
+from gateway.protocols.gemini.rename import ModelName, rename_model
 
 
 def test_only_the_name_changes() -> None:
@@ -39,3 +41,36 @@ def test_names_in_texts_and_arguments_are_not_meant(deeper: object) -> None:
 def test_a_name_may_hold_anything() -> None:
     name = 'a"b\\\u2028'
     assert loads(rename_model(b'{"modelVersion":"x\\"y"}', name)) == {"modelVersion": name}
+
+
+_values = st.sampled_from(["theirs", "other", "mine", "a\\b", "ü", ""])
+_chunks = st.fixed_dictionaries(
+    {"candidates": st.lists(st.dictionaries(st.sampled_from(["modelVersion", "text"]), _values), max_size=2)},
+    optional={
+        "modelVersion": _values,
+        "responseId": st.sampled_from(["r", '","modelVersion":"x"}']),
+        "usage": st.just({}),
+    },
+)
+
+
+@given(st.lists(_chunks, max_size=6))
+def test_a_stream_is_renamed_as_each_of_its_chunks_would_be(chunks: list[JsonObject]) -> None:
+    name = ModelName("mine")
+    for chunk in chunks:
+        raw = dumps(chunk)
+        assert name.put(raw) == rename_model(raw, "mine")
+        assert name.put(raw) == rename_model(raw, "mine"), "the second time it knows the end"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"modelVersion":"a","modelVersion":"b"}',
+        b'{"x\\"modelVersion":"a"}',
+        b'{"text":"}","modelVersion":"a","note":"{}"}',
+        b'[{"modelVersion":"a"}]',
+    ],
+)
+def test_chunks_that_only_look_plain_are_renamed_with_care(raw: bytes) -> None:
+    assert ModelName("mine").put(raw) == rename_model(raw, "mine")
