@@ -132,6 +132,8 @@ class Upstream(Protocol):
 
     name: str
     executor: Executor
+    has_choice: bool
+    """There are several credentials."""
 
     def models(self) -> Sequence[KnownModel]:
         """Those of its configuration: always the same."""
@@ -251,7 +253,7 @@ class Router:
 
         Raises UpstreamUnavailable or RateLimited when none may be asked.
         """
-        affinity = self._affinity(turn) or turn.id
+        affinity = (self._affinity(turn) or turn.id) if self._has_choice(targets) else ""
         awake: list[Candidate] = []
         failing: list[Candidate] = []
         resting: list[Resting] = []
@@ -268,6 +270,11 @@ class Router:
         if not (awake or failing):
             raise _all_rest(resting)
         return tuple(_once((*awake, *failing)))
+
+    def _has_choice(self, targets: Sequence[Target]) -> bool:
+        """Whether the order depends on the conversation."""
+        upstream = self._upstreams.get(targets[0].upstream)
+        return len(targets) > 1 or (upstream is not None and upstream.has_choice)
 
     def _lingma_key(self, name: str) -> str:
         models = self._source.models()

@@ -230,6 +230,8 @@ class TurnRun:
         )
 
     def _finish_span(self, span: TurnSpan) -> None:
+        if not span.is_recording:
+            return
         figures = self._observers.figures
         if figures.first_content_at is not None:
             span.first_content(figures.first_content_at - figures.started_at)

@@ -15,12 +15,12 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 """Crockford base 32 in lower case: sorts like the number it spells."""
 
 
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
+
+
 def _base32(value: int, length: int) -> str:
-    digits = []
-    for _ in range(length):
-        value, digit = divmod(value, 32)
-        digits.append(_ALPHABET[digit])
-    return "".join(reversed(digits))
+    """`length` is even."""
+    return "".join([_PAIRS[value >> shift & 1023] for shift in range(5 * length - 10, -1, -10)])
 
 
 def new_turn_id(now_ms: int) -> TurnId:

@@ -87,9 +87,15 @@ class TurnSpan(StageSpan):
     @property
     def traceparent(self) -> tuple[str, str]:
         """With tracestate, for the envelope of a message; both empty without tracing."""
+        if not self.span.get_span_context().is_valid:
+            return "", ""
         carrier: dict[str, str] = {}
         _propagator.inject(carrier, trace.set_span_in_context(self.span, Context()))
         return carrier.get("traceparent", ""), carrier.get("tracestate", "")
+
+    @property
+    def is_recording(self) -> bool:
+        return self.span.is_recording()
 
     def first_content(self, after_s: float) -> None:
         self.span.set_attribute(gen_ai.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK, after_s)

@@ -20,8 +20,8 @@ from gateway.kernel.errors import ErrorKind, GatewayError, UpstreamError, Upstre
 from gateway.kernel.json import is_rich
 from gateway.telemetry.redact import REDACTED
 from gateway.turn.events import ErrorInfo, TurnFailed, error_info
-from gateway.turn.frame import Burst, Frame
-from gateway.turn.ports import AttemptFailed, Call
+from gateway.turn.frame import Burst, Frame, terminal_of
+from gateway.turn.ports import UNTRACED, AttemptFailed, Call
 from gateway.upstreams.cooldowns import Account, Cooldowns
 from gateway.upstreams.faults import FAILURE_REST_S, Fault, Rest, error_of
 from gateway.upstreams.http import UpstreamAnswer, UpstreamHttp, UpstreamRequest
@@ -162,7 +162,8 @@ class Attempt:
 
     async def _answered(self, request: UpstreamRequest) -> AsyncGenerator[Burst, None]:
         with self._call.stage("POST") as stage:
-            stage.tell(http__request__method="POST", url__full=request.url, server__address=request.host)
+            if stage is not UNTRACED:
+                stage.tell(http__request__method="POST", url__full=request.url, server__address=request.host)
             async with self._http.post(request) as answer:
                 stage.tell(http__response__status_code=answer.status)
                 self._status = answer.status
@@ -240,7 +241,7 @@ class Attempt:
 
     async def _told(self, burst: Burst) -> Burst:
         """The burst, once there is content; what came before it goes with it, and nothing comes before."""
-        terminal = next((frame for frame in burst if frame.is_terminal), None)
+        terminal = terminal_of(burst)
         if terminal is not None:
             if isinstance(end := terminal.events[-1], TurnFailed):
                 told = TurnFailed(self._without_secrets(end.error))

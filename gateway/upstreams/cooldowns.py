@@ -55,6 +55,7 @@ class _Watched(NamedTuple):
 
 
 _AWAKE = _Cooling(0)
+_NOTHING_LEFT = Left()
 
 
 class Cooldowns:
@@ -82,6 +83,8 @@ class Cooldowns:
 
     def left(self, upstream: str, credential: str, model: str, *, soft: bool) -> Left:
         """How long the credential is still to be left alone for that model, by its rests of one kind."""
+        if not self._cooling:
+            return _NOTHING_LEFT
         accounts = (Account(upstream, credential), Account(upstream, credential, model))
         found = [self._cooling.get(_Watched(account, soft), _AWAKE) for account in accounts]
         longest = max(found, key=lambda one: one.until_ms)

@@ -22,6 +22,7 @@ class HttpUpstream:
         self.executor = executor
         self._cooldowns = cooldowns
         self._weights = {credential.id: credential.weight for credential in config.credentials}
+        self.has_choice = len(self._weights) > 1
         self._models = [
             KnownModel(
                 key=model.id,

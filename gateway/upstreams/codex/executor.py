@@ -5,7 +5,6 @@ model and session alone, so that they share it. The dialect is in lane.py, an at
 upstreams/attempt.py.
 """
 
-import contextlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
 
 from gateway.kernel.clock import Clock
@@ -64,7 +63,7 @@ class CodexExecutor:
     def losses(self, turn: Turn, model: str) -> Sequence[Loss]:
         return losses_of(turn, reasoning=self._parts.config.reasons(model))
 
-    async def attempt(self, call: Call) -> AsyncGenerator[Burst, None]:
+    def attempt(self, call: Call) -> AsyncGenerator[Burst, None]:
         lane = CodexLane(self._parts, call)
         attempt = Attempt(
             call,
@@ -74,9 +73,7 @@ class CodexExecutor:
             self._clock,
             hold=call.turn.compacts_at is not None,
         )
-        async with contextlib.aclosing(attempt.bursts()) as bursts:
-            async for burst in bursts:
-                yield burst
+        return attempt.bursts()
 
     def conclude(self, turn: Turn) -> None:
         """Nothing is left behind: connections end with their attempts."""

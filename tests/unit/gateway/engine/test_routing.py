@@ -109,6 +109,7 @@ class Pool:
     ) -> None:
         self.name = name
         self.executor: Any = Named(name, compaction=compaction)
+        self.has_choice = len(accounts) > 1
         self._models = [KnownModel(key=model) for model in models]
         self._accounts = accounts
         self._failing = failing
