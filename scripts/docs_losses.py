@@ -95,8 +95,8 @@ _TELLERS = {
 
 def _reasons(node: ast.AST) -> Iterator[str]:
     match node:
-        case ast.Call(func=ast.Name(id="Loss") | ast.Attribute(attr="_lose"), args=[_, reason]):
-            yield from _texts(reason)
+        case ast.Call(func=ast.Name(id="Loss") | ast.Attribute(attr="_lose"), args=[_, reason, *detail]):
+            yield from (f"{text}-…" if detail else text for text in _texts(reason))
 
 
 def _texts(value: ast.expr) -> Iterator[str]:
@@ -106,8 +106,8 @@ def _texts(value: ast.expr) -> Iterator[str]:
         case ast.IfExp(body=one, orelse=other):
             yield from _texts(one)
             yield from _texts(other)
-        case ast.JoinedStr(values=[ast.Constant(value=str(text)), *_]):
-            yield f"{text}…"
+        case ast.JoinedStr():
+            yield ast.unparse(value)  # it would be counted by what it is put together of: MEANING has no such
 
 
 def losses_page(intro: list[str], places: list[str], strict: list[str]) -> str:

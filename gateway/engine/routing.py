@@ -215,9 +215,9 @@ class Router:
                 return Route((Candidate(self._lingma, found.key),))
         if self._fallback == "strict":
             raise ModelNotFound(f"The model '{turn.model}' does not exist", param="model")
-        losses = (Loss("model", f"served-by-{found.key}"),)
+        losses = (Loss("model", "served-by", found.key),)
         if targets := self._targets(self._default):
-            return Route(self._candidates(turn, targets), (Loss("model", f"served-by-{self._default}"),))
+            return Route(self._candidates(turn, targets), (Loss("model", "served-by", self._default),))
         return Route((Candidate(self._lingma, found.key),), losses)
 
     def _resolve(self, wanted: str) -> Resolution:

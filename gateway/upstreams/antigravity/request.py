@@ -164,7 +164,7 @@ def losses_of(turn: Turn, shape: Shape) -> list[Loss]:
     if turn.parallel_tool_calls is False:
         losses.append(Loss("parallel_tool_calls", "unsupported"))
     if len(turn.sampling.stop) > MAX_STOPS:
-        losses.append(Loss("stop", f"more-than-{MAX_STOPS}"))
+        losses.append(Loss("stop", "more-than", f"{MAX_STOPS}"))
     if turn.reasoning is not None and not (shape.thinks and thinks_at_all(shape.model)):
         losses.append(Loss("reasoning", "unsupported"))
     wanted = turn.output_format
@@ -176,7 +176,7 @@ def losses_of(turn: Turn, shape: Shape) -> list[Loss]:
     ):
         losses.append(Loss("output_format", "not-beside-tools"))
     losses += [
-        Loss(f"messages.{number}", f"not-in-gemini-{item.type}")
+        Loss(f"messages.{number}", "not-in-gemini", item.type)
         for number, item in enumerate(turn.items)
         if isinstance(item, OpaqueItem)
     ]

@@ -286,13 +286,13 @@ def losses_of(turn: Turn, *, reasoning: bool = True) -> list[Loss]:
     unsupported += ["temperature", "top_p"] if reasoning else []
     losses = [Loss(name, "unsupported") for name in unsupported if getattr(sampling, name) not in (None, ())]
     if sampling.max_output_tokens is not None and sampling.max_output_tokens < MIN_OUTPUT_TOKENS:
-        losses.append(Loss("max_output_tokens", f"raised-to-{MIN_OUTPUT_TOKENS}"))
+        losses.append(Loss("max_output_tokens", "raised-to", f"{MIN_OUTPUT_TOKENS}"))
     if turn.reasoning is not None and not reasoning:
         losses.append(Loss("reasoning", "unsupported"))
     losses += [Loss(f"tools.{tool.name}", "hosted-elsewhere") for tool in turn.tools if not _offered(tool)]
     for number, item in enumerate(turn.items):
         if isinstance(item, OpaqueItem):
-            losses.append(Loss(f"messages.{number}", f"not-in-responses-{item.type}"))
+            losses.append(Loss(f"messages.{number}", "not-in-responses", item.type))
         elif isinstance(item, Message) and item.role == "assistant" and _has_media(item.parts):
             losses.append(Loss(f"messages.{number}", "media-in-an-answer"))
     return losses

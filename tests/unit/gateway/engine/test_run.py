@@ -90,7 +90,7 @@ class OneRoute:
 
     def route(self, turn: Turn) -> Route:
         return Route(
-            tuple(Candidate(e, "org_auto") for e in self._executors), (Loss("model", "served-by-x"),)
+            tuple(Candidate(e, "org_auto") for e in self._executors), (Loss("model", "served-by", "x"),)
         )
 
 
