@@ -125,7 +125,6 @@ async def open_deps(
             await directory.refresh()
         await stack.enter_async_context(jobs.running())
         statistics = TurnStatistics()
-        stack.callback(statistics.metrics.close)
         admission = _admission(settings, stores)
         await stack.enter_async_context(admission.running())
         drain = Drain(listen_s=settings.server.drain_listen_s, deadline_s=settings.server.drain_deadline_s)

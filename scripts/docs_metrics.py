@@ -15,6 +15,7 @@ from gateway.kernel.clock import SystemClock
 from gateway.kernel.ids import TurnId
 from gateway.sessions.store import SessionLimits
 from gateway.sessions.store_memory import MemorySessionCache
+from gateway.telemetry.exposition import Format
 from gateway.telemetry.metrics import TurnStatistics, render_reference
 from gateway.turn.request import RawRequest, Turn
 from gateway.turn.usage import Usage
@@ -97,8 +98,7 @@ def expositions() -> tuple[str, str, str]:
     figures = dict.fromkeys((*GUARD_METRICS, *statistics.chat.counters()), 0)
     limits = SessionLimits(max_entries=lambda: 0, ttl_s=0)
     sessions = asyncio.run(MemorySessionCache(limits, SystemClock()).prometheus_lines())
-    labelled = statistics.metrics.render()
-    statistics.metrics.close()
+    labelled = statistics.metrics.render(Format.TEXT)
     one = Counter("x")
     worker = WorkerStats(turns=one, declined=one, dead_letters=one, loop_restarts=one)
     return (
@@ -118,6 +118,7 @@ class _Figures(NamedTuple):
     replayed: tuple[tuple[str, str], ...] = (("codex", "injected"),)
     queued_s: float | None = 0.1
     repairs: int = 1
+    exemplar: None = None
 
 
 def metrics_page(intro: list[str], worker_intro: list[str]) -> str:

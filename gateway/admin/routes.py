@@ -23,13 +23,13 @@ from gateway.kernel.errors import (
     StoreError,
 )
 from gateway.kernel.json import dumps
+from gateway.telemetry.exposition import Format, negotiated, whole
 from gateway.telemetry.metrics import render_reference
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 T = TypeVar("T")
 
-METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 GUARD_METRICS = ("in_flight", "queued", "accepted_total", "rejected_total", "max_in_flight")
 
 _STATUS = {
@@ -61,8 +61,8 @@ class AdminPorts(NamedTuple):
     sessions: views.SessionStats
     readiness: views.Readiness
     models: views.RawModels
-    instruments: Callable[[], str]
-    """The OpenTelemetry metrics as Prometheus text."""
+    instruments: Callable[[Format], str]
+    """What has labels and histograms, in the format that is asked for."""
     upstreams: Callable[[], Mapping[str, bool]]
     """HTTP upstreams by name, and whether one of their credentials may be asked."""
 
@@ -104,7 +104,9 @@ class _Pages:
         figures = {**{name: guard[name] for name in GUARD_METRICS}, **ports.chat.counters()}
         sessions = await _or_empty(ports.sessions.prometheus_lines(), [])
         block = render_reference(figures, ports.pool.instances(), sessions)
-        return Response(ports.instruments() + block, headers={"content-type": METRICS_TYPE})
+        form = negotiated(request.headers.get("accept", ""))
+        page = whole(form, block, ports.instruments(form))
+        return Response(page, headers={"content-type": form, "vary": "accept"})
 
     async def stats(self, request: Request) -> Response:
         ports = self._ports

@@ -44,6 +44,8 @@ class TurnFigures(msgspec.Struct):
     started_at: float = 0.0
     first_content_at: float | None = None
     ended_at: float = 0.0
+    exemplar: dict[str, str] | None = None
+    """What names its trace, when that is sampled."""
     repairs: int = 0
 
     @property

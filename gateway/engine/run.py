@@ -21,7 +21,7 @@ from gateway.engine.routing import Candidate, Route, Router
 from gateway.kernel.aio import shielded
 from gateway.kernel.clock import Clock
 from gateway.kernel.errors import GatewayError, Internal, Overloaded, QueueTimeout, UpstreamUnavailable
-from gateway.telemetry.spans import TurnSpan, stage_span, turn_span
+from gateway.telemetry.spans import TurnSpan, exemplar, stage_span, turn_span
 from gateway.turn.events import (
     CancelReason,
     TurnCancelled,
@@ -83,6 +83,7 @@ class TurnRun:
         self.losses: list[Loss] = list(turn.losses)
         """Complete when the first burst has arrived."""
         self._observers = Observers(turn, engine.recorder, engine.clock)
+        self._observers.figures.exemplar = exemplar()
         self._started = TurnStarted(model=turn.model, created_at=turn.created_at_ms // 1000)
         self._repair = Repair(self._started)
         self._said_start = False

@@ -1,28 +1,31 @@
 """What is counted, and how it is written for Prometheus.
 
 Two layers. ChatStats and the reference block keep the names of lingma-openai-gateway, so that its dashboards
-and alerts go on working: plain integers, written by hand. TurnMetrics are OpenTelemetry instruments with
-labels and histograms. Both are fed once a turn, never for an event. No label holds what a user wrote.
+and alerts go on working: plain integers, written by hand. TurnMetrics are instruments with labels and
+histograms. Both are fed once a turn, never for an event. No label holds what a user wrote.
 
 The values are those of this replica; Prometheus sums them. Sums over all replicas are admin/cluster.py's.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from opentelemetry.exporter.prometheus import PrometheusMetricReader
-from opentelemetry.metrics import CallbackOptions, Observation
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.resources import Resource
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.registry import Collector
 
+from gateway.telemetry.exposition import Format
 from gateway.turn.request import Turn
 from gateway.turn.usage import Usage
 
+disable_created_metrics()  # type: ignore[no-untyped-call]
+"""One more series for each histogram and its labels, for which nobody asks."""
+
 _DURATION_BUCKETS_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _QUEUE_BUCKETS_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30)
-_NO_LABELS: Mapping[str, str] = {}
 _TTFT_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 GAUGES = frozenset({"in_flight", "queued", "max_in_flight"})
@@ -50,6 +53,8 @@ class Figures(Protocol):
     def queued_s(self) -> float | None: ...
     @property
     def repairs(self) -> int: ...
+    @property
+    def exemplar(self) -> dict[str, str] | None: ...
 
 
 class PoolInstance(Protocol):
@@ -103,109 +108,98 @@ class ChatStats:
         }
 
 
-class TurnMetrics:
-    """OpenTelemetry instruments, exposed for Prometheus from a registry of their own.
+class Counts(Collector):
+    """A counter with labels: plain integers that are told when somebody asks."""
 
-    What is only counted is counted here and observed when somebody asks: that costs a turn a tenth of what
-    the instruments of the SDK would.
+    def __init__(self, name: str, meaning: str, labels: Sequence[str], registry: CollectorRegistry) -> None:
+        self.of: Counter[tuple[str, ...]] = Counter()
+        self._family = (name, meaning, labels)
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        name, meaning, labels = self._family
+        family = CounterMetricFamily(name, meaning, labels=labels)
+        for values, count in self.of.items():
+            family.add_metric(values, count)
+        yield family
+
+
+class TurnMetrics:
+    """Instruments of the Prometheus client in a registry of their own.
+
+    A bucket of a histogram names the trace of the last sampled turn that fell into it.
     """
 
     def __init__(self) -> None:
-        self._turns: Counter[tuple[str, ...]] = Counter()
-        self._tokens: Counter[tuple[str, ...]] = Counter()
-        self._failed: Counter[tuple[str, ...]] = Counter()
-        self._replayed: Counter[tuple[str, ...]] = Counter()
-        self._repairs: Counter[tuple[str, ...]] = Counter()
-        self._registry = CollectorRegistry()
-        reader = PrometheusMetricReader(
-            disable_target_info=True, scope_info_enabled=False, registry=self._registry
+        self.registry = registry = CollectorRegistry()
+        self._turns = Counts(
+            "gateway_turns", "Turns that ended, by outcome", ("dialect", "upstream", "outcome"), registry
         )
-        self._provider = MeterProvider(
-            metric_readers=[reader], resource=Resource.get_empty(), shutdown_on_exit=False
+        self._duration = Histogram(
+            "gateway_turn_duration_seconds",
+            "From the request to the terminal event",
+            ("dialect", "upstream", "outcome"),
+            buckets=_DURATION_BUCKETS_S,
+            registry=registry,
         )
-        meter = self._provider.get_meter("gateway")
-        meter.create_observable_counter(
-            "gateway.turns",
-            [_observed(self._turns, ("dialect", "upstream", "outcome"))],
-            description="Turns that ended, by outcome",
+        self._ttft = Histogram(
+            "gateway_turn_time_to_first_token_seconds",
+            "From the request to the first content",
+            ("dialect", "upstream"),
+            buckets=_TTFT_BUCKETS_S,
+            registry=registry,
         )
-        self._duration = meter.create_histogram(
-            "gateway.turn.duration",
-            unit="s",
-            description="From the request to the terminal event",
-            explicit_bucket_boundaries_advisory=_DURATION_BUCKETS_S,
+        self._queued = Histogram(
+            "gateway_turn_queue_wait_seconds",
+            "Until a turn was admitted; the wait for a slot of Lingma comes after",
+            buckets=_QUEUE_BUCKETS_S,
+            registry=registry,
         )
-        self._ttft = meter.create_histogram(
-            "gateway.turn.time_to_first_token",
-            unit="s",
-            description="From the request to the first content",
-            explicit_bucket_boundaries_advisory=_TTFT_BUCKETS_S,
+        self._failed = Counts(
+            "gateway_attempts_failed",
+            "Attempts that failed before content, whether another followed or not, by error",
+            ("upstream", "kind"),
+            registry,
         )
-        self._queued = meter.create_histogram(
-            "gateway.turn.queue_wait",
-            unit="s",
-            description="Until a turn was admitted; the wait for a slot of Lingma comes after",
-            explicit_bucket_boundaries_advisory=_QUEUE_BUCKETS_S,
+        self._replayed = Counts(
+            "gateway_replay",
+            "What became of remembered reasoning: injected, missed, kept, forgotten, late",
+            ("upstream", "event"),
+            registry,
         )
-        meter.create_observable_counter(
-            "gateway.attempts_failed",
-            [_observed(self._failed, ("upstream", "kind"))],
-            description="Attempts that failed before content, whether another followed or not, by error",
+        self._repairs = Counts(
+            "gateway_grammar_repairs",
+            "Events of upstreams that came where they may not, and were mended",
+            ("upstream",),
+            registry,
         )
-        meter.create_observable_counter(
-            "gateway.replay",
-            [_observed(self._replayed, ("upstream", "event"))],
-            description="What became of remembered reasoning: injected, missed, kept, forgotten, late",
-        )
-        meter.create_observable_counter(
-            "gateway.grammar_repairs",
-            [_observed(self._repairs, ("upstream",))],
-            description="Events of upstreams that came where they may not, and were mended",
-        )
-        meter.create_observable_counter(
-            "gateway.tokens",
-            [_observed(self._tokens, ("direction", "upstream"))],
-            unit="{token}",
-            description="Tokens reported or estimated",
+        self._tokens = Counts(
+            "gateway_tokens", "Tokens reported or estimated", ("direction", "upstream"), registry
         )
 
     def record(self, turn: Turn, figures: Figures) -> None:
         dialect, upstream, outcome = turn.raw.dialect, figures.upstream, figures.outcome
-        self._turns[dialect, upstream, outcome] += 1
-        self._duration.record(
-            figures.duration_ms / 1000, {"dialect": dialect, "upstream": upstream, "outcome": outcome}
-        )
+        exemplar = figures.exemplar
+        self._turns.of[dialect, upstream, outcome] += 1
+        self._duration.labels(dialect, upstream, outcome).observe(figures.duration_ms / 1000, exemplar)
         if figures.ttft_ms is not None:
-            self._ttft.record(figures.ttft_ms / 1000, {"dialect": dialect, "upstream": upstream})
+            self._ttft.labels(dialect, upstream).observe(figures.ttft_ms / 1000, exemplar)
         if figures.queued_s is not None:
-            self._queued.record(figures.queued_s, _NO_LABELS)
+            self._queued.observe(figures.queued_s, exemplar)
         for failed in figures.failed_attempts:
-            self._failed[failed] += 1
+            self._failed.of[failed] += 1
         for replayed in figures.replayed:
-            self._replayed[replayed] += 1
+            self._replayed.of[replayed] += 1
         if figures.repairs:
-            self._repairs[(upstream,)] += figures.repairs
+            self._repairs.of[(upstream,)] += figures.repairs
         if (usage := figures.usage) is not None:
             for direction, tokens in (("input", usage.input_tokens), ("output", usage.output_tokens)):
                 if tokens is not None and tokens > 0:
-                    self._tokens[direction, upstream] += tokens
+                    self._tokens.of[direction, upstream] += tokens
 
-    def render(self) -> str:
-        return generate_latest(self._registry).decode()
-
-    def close(self) -> None:
-        self._provider.shutdown()
-
-
-def _observed(
-    counts: Mapping[tuple[str, ...], int], labels: tuple[str, ...]
-) -> Callable[[CallbackOptions], Iterable[Observation]]:
-    def observe(_: CallbackOptions) -> Iterable[Observation]:
-        return [
-            Observation(count, dict(zip(labels, values, strict=True))) for values, count in counts.items()
-        ]
-
-    return observe
+    def render(self, form: Format) -> str:
+        generate = generate_openmetrics if form is Format.OPENMETRICS else generate_latest
+        return generate(self.registry).decode()
 
 
 class TurnStatistics:

@@ -161,6 +161,17 @@ def stage_span(tracer: trace.Tracer, name: str) -> Stage:
     return StageSpan(span) if span.is_recording() else UNTRACED
 
 
+def exemplar() -> dict[str, str] | None:
+    """What names the current span beside a metric; None unless it is sampled, for nobody could look it up."""
+    context = trace.get_current_span().get_span_context()
+    if not context.trace_flags.sampled:
+        return None
+    return {
+        "trace_id": trace.format_trace_id(context.trace_id),
+        "span_id": trace.format_span_id(context.span_id),
+    }
+
+
 def worker_span(
     tracer: trace.Tracer, *, instance: str, turn_id: str, attempt: int, linked_to: tuple[str, str]
 ) -> TurnSpan:

@@ -19,6 +19,7 @@ SECTIONS = {
     "lanes": "tests.bench.lanes:run",
     "injection": "tests.bench.injection:run",
     "tracing": "tests.bench.tracing:run",
+    "record": "tests.bench.record:run",
     "hub": "tests.bench.hub:run",
     "publish": "tests.bench.publish:run",
     "busy": "tests.bench.live:busy",

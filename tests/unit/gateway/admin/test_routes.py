@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
@@ -23,6 +24,7 @@ from gateway.kernel.errors import (
     UpstreamUnavailable,
 )
 from gateway.kernel.json import Json, JsonObject
+from gateway.telemetry.exposition import Format
 from gateway.telemetry.metrics import ChatStats
 
 
@@ -89,11 +91,17 @@ def client(ports: Ports, tiers: Tiers) -> TestClient:
             sessions=ports,
             readiness=ports,
             models=ports,
-            instruments=lambda: "# TYPE gateway_turns_total counter\ngateway_turns_total 1.0\n",
+            instruments=instruments,
             upstreams=dict,
         )
     )
     return TestClient(Starlette(routes=routes))
+
+
+def instruments(form: Format) -> str:
+    if form is Format.OPENMETRICS:
+        return "# TYPE gateway_turns counter\ngateway_turns_total 1.0\n# EOF\n"
+    return "# TYPE gateway_turns_total counter\ngateway_turns_total 1.0\n"
 
 
 @pytest.fixture
@@ -157,6 +165,19 @@ def test_lv_91_the_metrics_page_has_the_pool_line_and_parses(operator: TestClien
         "gateway_chat_requests",
         "gateway_pool_instance_ready",
     } <= names
+
+
+def test_a_scraper_that_prefers_openmetrics_gets_it_with_every_name(operator: TestClient) -> None:
+    plain = operator.get("/metrics").text
+    page = operator.get("/metrics", headers={"accept": "application/openmetrics-text;version=1.0.0"})
+    assert page.headers["content-type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    assert page.text.endswith("\n# EOF\n")
+    families = list(openmetrics(page.text))
+    assert {family.name: family.type for family in families}["gateway_chat_requests_success"] == "unknown"
+    samples = {line.rpartition(" ")[0] for line in plain.splitlines() if not line.startswith("#")}
+    assert samples == {
+        line.rpartition(" ")[0] for line in page.text.splitlines() if not line.startswith("#")
+    }, "no name is lost and none is changed"
 
 
 def test_metrics_go_on_without_the_session_store(ports: Ports, operator: TestClient) -> None:

@@ -1,10 +1,12 @@
 """Counters, and the text that Prometheus reads."""
 
 import msgspec
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.jobs.messages import InstanceRecord
 from gateway.kernel.ids import TurnId
+from gateway.telemetry.exposition import Format
 from gateway.telemetry.metrics import ChatStats, TurnStatistics, render_reference
 from gateway.turn.request import RawRequest, Turn
 from gateway.turn.usage import Usage
@@ -20,6 +22,7 @@ class Figures(msgspec.Struct, kw_only=True):
     replayed: list[tuple[str, str]] = []
     queued_s: float | None = 0.02
     repairs: int = 0
+    exemplar: dict[str, str] | None = None
 
 
 def turn(*, stream: bool = True) -> Turn:
@@ -91,7 +94,7 @@ def test_the_official_parser_reads_both_blocks_together() -> None:
     statistics.record(turn(), Figures(usage=Usage(input_tokens=4, output_tokens=6)))
     statistics.record(turn(stream=False), Figures(outcome="failed", ttft_ms=None))
     odd_name = 'w"1\\\n/inst-0'
-    text = statistics.metrics.render() + render_reference(
+    text = statistics.metrics.render(Format.TEXT) + render_reference(
         {"in_flight": 1, **statistics.chat.counters()}, [instance(odd_name, 0, in_flight=2)], []
     )
     samples = {
@@ -117,12 +120,46 @@ def test_what_went_wrong_on_the_way_is_counted() -> None:
         turn(), Figures(failed_attempts=failed, repairs=3, queued_s=None, replayed=[("gem", "injected")])
     )
     statistics.record(turn(), Figures(queued_s=0.2))
-    text = statistics.metrics.render()
+    text = statistics.metrics.render(Format.TEXT)
     assert 'gateway_attempts_failed_total{kind="rate_limited",upstream="codex"} 2.0' in text
     assert 'gateway_attempts_failed_total{kind="upstream_timeout",upstream="gem"} 1.0' in text
     assert 'gateway_replay_total{event="injected",upstream="gem"} 1.0' in text
     assert 'gateway_grammar_repairs_total{upstream="lingma"} 3.0' in text
     assert "gateway_turn_queue_wait_seconds_count 1.0" in text
+
+
+TRACE = {"trace_id": "0af7651916cd43dd8448eb211c80319c", "span_id": "b7ad6b7169203331"}
+
+
+def test_a_bucket_names_the_trace_of_the_last_sampled_turn_in_it() -> None:
+    statistics = TurnStatistics()
+    later = {"trace_id": "f" * 32, "span_id": "e" * 16}
+    for exemplar in (TRACE, later, None):
+        statistics.record(turn(), Figures(exemplar=exemplar))
+    statistics.record(turn(), Figures(duration_ms=20, exemplar=None))
+    samples = [
+        sample
+        for family in openmetrics(statistics.metrics.render(Format.OPENMETRICS))
+        for sample in family.samples
+        if sample.exemplar is not None
+    ]
+    assert {sample.name: sample.exemplar.labels for sample in samples if sample.exemplar} == {
+        "gateway_turn_duration_seconds_bucket": later,
+        "gateway_turn_time_to_first_token_seconds_bucket": later,
+        "gateway_turn_queue_wait_seconds_bucket": later,
+    }
+    assert [(sample.labels["le"], sample.exemplar.value) for sample in samples if sample.exemplar] == [
+        ("2.5", 1.5),
+        ("0.05", 0.04),
+        ("0.05", 0.02),
+    ]
+    assert "trace_id" not in statistics.metrics.render(Format.TEXT)
+
+
+def test_a_histogram_has_no_series_of_its_age() -> None:
+    statistics = TurnStatistics()
+    statistics.record(turn(), Figures())
+    assert "_created" not in statistics.metrics.render(Format.TEXT)
 
 
 def test_a_turn_that_was_cancelled_is_no_success() -> None:
@@ -134,7 +171,5 @@ def test_a_turn_that_was_cancelled_is_no_success() -> None:
 def test_two_sets_of_instruments_live_side_by_side() -> None:
     first, second = TurnStatistics(), TurnStatistics()
     first.record(turn(), Figures())
-    assert "gateway_turns_total{" in first.metrics.render()
-    assert "gateway_turns_total{" not in second.metrics.render()
-    first.metrics.close()
-    second.metrics.close()
+    assert "gateway_turns_total{" in first.metrics.render(Format.TEXT)
+    assert "gateway_turns_total{" not in second.metrics.render(Format.TEXT)

@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from gateway.telemetry.setup import Tracing, start_tracing, traced_by
-from gateway.telemetry.spans import Message, Receive, Send, stage_span, traced_app, turn_span
+from gateway.telemetry.spans import Message, Receive, Send, exemplar, stage_span, traced_app, turn_span
 from gateway.turn.ports import UNTRACED
 from gateway.turn.usage import Usage
 
@@ -119,6 +120,21 @@ def test_without_tracing_nothing_travels_and_nothing_breaks() -> None:
     with turn_span(tracing.tracer, upstream="u", model="m", turn_id="t", linked_to=("garbage", "")) as span:
         span.finish(outcome="completed")
         assert span.traceparent == ("", "")
+
+
+def test_an_exemplar_names_the_current_span(recorded: Recorded) -> None:
+    assert exemplar() is None
+    with recorded.tracing.tracer.start_as_current_span("POST /v1/messages"):
+        told = exemplar()
+    context = recorded.only().context
+    assert told == {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
+
+
+def test_an_exemplar_names_no_trace_that_nobody_kept() -> None:
+    tracer = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False).get_tracer("t")
+    with tracer.start_as_current_span("POST /v1/messages") as span:
+        assert span.get_span_context().is_valid
+        assert exemplar() is None
 
 
 async def answer(scope: Message, receive: Receive, send: Send) -> None:
