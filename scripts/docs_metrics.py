@@ -17,6 +17,7 @@ from gateway.sessions.store import SessionLimits
 from gateway.sessions.store_memory import MemorySessionCache
 from gateway.telemetry.exposition import Format
 from gateway.telemetry.metrics import TurnStatistics, render_reference
+from gateway.turn.losses import Loss
 from gateway.turn.request import RawRequest, Turn
 from gateway.turn.usage import Usage
 from workers.stats import WorkerStats
@@ -118,6 +119,7 @@ class _Figures(NamedTuple):
     replayed: tuple[tuple[str, str], ...] = (("codex", "injected"),)
     queued_s: float | None = 0.1
     repairs: int = 1
+    losses: tuple[Loss, ...] = (Loss("temperature", "unsupported"),)
     exemplar: None = None
 
 

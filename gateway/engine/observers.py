@@ -4,6 +4,7 @@ Observers see every frame a client is sent, after repair, and never change one.
 """
 
 import logging
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -18,6 +19,7 @@ from gateway.turn.events import (
     UsageReported,
     is_content,
 )
+from gateway.turn.losses import Loss
 from gateway.turn.request import Turn
 from gateway.turn.usage import Usage, merge
 
@@ -47,6 +49,7 @@ class TurnFigures(msgspec.Struct):
     exemplar: dict[str, str] | None = None
     """What names its trace, when that is sampled."""
     repairs: int = 0
+    losses: Sequence[Loss] = ()
 
     @property
     def ttft_ms(self) -> int | None:

@@ -83,6 +83,7 @@ class TurnRun:
         self.losses: list[Loss] = list(turn.losses)
         """Complete when the first burst has arrived."""
         self._observers = Observers(turn, engine.recorder, engine.clock)
+        self._observers.figures.losses = self.losses
         self._observers.figures.exemplar = exemplar()
         self._started = TurnStarted(model=turn.model, created_at=turn.created_at_ms // 1000)
         self._repair = Repair(self._started)

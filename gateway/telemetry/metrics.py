@@ -18,6 +18,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.registry import Collector
 
 from gateway.telemetry.exposition import Format
+from gateway.turn.losses import Loss
 from gateway.turn.request import Turn
 from gateway.turn.usage import Usage
 
@@ -53,6 +54,8 @@ class Figures(Protocol):
     def queued_s(self) -> float | None: ...
     @property
     def repairs(self) -> int: ...
+    @property
+    def losses(self) -> Sequence[Loss]: ...
     @property
     def exemplar(self) -> dict[str, str] | None: ...
 
@@ -173,6 +176,12 @@ class TurnMetrics:
             ("upstream",),
             registry,
         )
+        self._losses = Counts(
+            "gateway_losses",
+            "Turns that lost something, once for each reason of losses.md",
+            ("upstream", "reason"),
+            registry,
+        )
         self._tokens = Counts(
             "gateway_tokens", "Tokens reported or estimated", ("direction", "upstream"), registry
         )
@@ -192,6 +201,8 @@ class TurnMetrics:
             self._replayed.of[replayed] += 1
         if figures.repairs:
             self._repairs.of[(upstream,)] += figures.repairs
+        for reason in {loss.reason for loss in figures.losses}:
+            self._losses.of[upstream, reason] += 1
         if (usage := figures.usage) is not None:
             for direction, tokens in (("input", usage.input_tokens), ("output", usage.output_tokens)):
                 if tokens is not None and tokens > 0:

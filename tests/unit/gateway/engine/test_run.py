@@ -176,6 +176,7 @@ async def test_a_turn_passes_from_start_to_end() -> None:
     assert events == WHOLE
     assert [str(loss) for loss in run.losses] == ["model:served-by-x", "temperature:unsupported"]
     assert [f.outcome for f in bench.recorder.figures] == ["completed"]
+    assert [f.losses for f in bench.recorder.figures] == [run.losses]
     assert executor.concluded == 1
     assert bench.drain.in_flight == 0
 

@@ -8,6 +8,7 @@ from gateway.jobs.messages import InstanceRecord
 from gateway.kernel.ids import TurnId
 from gateway.telemetry.exposition import Format
 from gateway.telemetry.metrics import ChatStats, TurnStatistics, render_reference
+from gateway.turn.losses import Loss
 from gateway.turn.request import RawRequest, Turn
 from gateway.turn.usage import Usage
 
@@ -22,6 +23,7 @@ class Figures(msgspec.Struct, kw_only=True):
     replayed: list[tuple[str, str]] = []
     queued_s: float | None = 0.02
     repairs: int = 0
+    losses: list[Loss] = []
     exemplar: dict[str, str] | None = None
 
 
@@ -126,6 +128,21 @@ def test_what_went_wrong_on_the_way_is_counted() -> None:
     assert 'gateway_replay_total{event="injected",upstream="gem"} 1.0' in text
     assert 'gateway_grammar_repairs_total{upstream="lingma"} 3.0' in text
     assert "gateway_turn_queue_wait_seconds_count 1.0" in text
+
+
+def test_losses_are_counted_by_turn_and_reason_and_hold_nothing_that_a_user_wrote() -> None:
+    statistics = TurnStatistics()
+    losses = [
+        Loss("tools.whatever-a-user-wrote", "hosted-elsewhere"),
+        Loss("tools.another", "hosted-elsewhere"),
+        Loss("messages.0", "not-in-gemini", "whatever-a-user-wrote"),
+    ]
+    for _ in range(2):
+        statistics.record(turn(), Figures(upstream="gem", losses=losses))
+    text = statistics.metrics.render(Format.TEXT)
+    assert 'gateway_losses_total{reason="hosted-elsewhere",upstream="gem"} 2.0' in text
+    assert 'gateway_losses_total{reason="not-in-gemini",upstream="gem"} 2.0' in text
+    assert "whatever-a-user-wrote" not in text
 
 
 TRACE = {"trace_id": "0af7651916cd43dd8448eb211c80319c", "span_id": "b7ad6b7169203331"}
