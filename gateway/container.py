@@ -29,6 +29,7 @@ from gateway.jobs.client import JobClient, Retention
 from gateway.jobs.directory import Directory
 from gateway.jobs.hub import Hub
 from gateway.jobs.messages import InstanceRecord
+from gateway.jobs.stats import HubCollector
 from gateway.kernel.aio import background, supervise
 from gateway.kernel.clock import Clock, SystemClock
 from gateway.kernel.errors import StoreError
@@ -105,7 +106,7 @@ async def open_deps(
             )
         await check_store(stores)
         replica = ReplicaId(settings.server.replica_id)
-        hub = Hub(stores.streams, stores.turns, stores.keys, replica)
+        hub = Hub(stores.streams, stores.turns, stores.keys, replica, clock)
         directory = Directory(stores.kv, stores.leases, stores.keys, clock)
         jobs = JobClient(
             streams=stores.streams,
@@ -125,6 +126,7 @@ async def open_deps(
             await directory.refresh()
         await stack.enter_async_context(jobs.running())
         statistics = TurnStatistics()
+        statistics.metrics.registry.register(HubCollector(hub))
         admission = _admission(settings, stores)
         await stack.enter_async_context(admission.running())
         drain = Drain(listen_s=settings.server.drain_listen_s, deadline_s=settings.server.drain_deadline_s)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from gateway.admin.routes import GUARD_METRICS
 from gateway.jobs.messages import InstanceRecord
+from gateway.jobs.stats import HubCollector, HubStats
 from gateway.kernel.clock import SystemClock
 from gateway.kernel.ids import TurnId
 from gateway.sessions.store import SessionLimits
@@ -99,6 +100,7 @@ def expositions() -> tuple[str, str, str]:
     figures = dict.fromkeys((*GUARD_METRICS, *statistics.chat.counters()), 0)
     limits = SessionLimits(max_entries=lambda: 0, ttl_s=0)
     sessions = asyncio.run(MemorySessionCache(limits, SystemClock()).prometheus_lines())
+    statistics.metrics.registry.register(HubCollector(_Hub()))
     labelled = statistics.metrics.render(Format.TEXT)
     one = Counter("x")
     worker = WorkerStats(turns=one, declined=one, dead_letters=one, loop_restarts=one)
@@ -107,6 +109,13 @@ def expositions() -> tuple[str, str, str]:
         render_reference(figures, [instance], sessions),
         worker.prometheus(in_flight=0, draining=False, instances=[instance]),
     )
+
+
+class _Hub(NamedTuple):
+    stats: HubStats = HubStats()
+    turns: int = 0
+    parked: int = 0
+    down_since: float | None = None
 
 
 class _Figures(NamedTuple):

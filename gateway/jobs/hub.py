@@ -17,7 +17,9 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 from gateway.jobs.codec import DecodeProblem, ReplyMessage, decode_reply
+from gateway.jobs.stats import HubStats
 from gateway.kernel.aio import background, supervise
+from gateway.kernel.clock import Clock
 from gateway.kernel.errors import GatewayError, StoreDataLoss, StoreError, StoreRefused
 from gateway.store.keys import Keys
 from gateway.store.streams import Entry, StreamReader, Streams
@@ -53,6 +55,7 @@ class Feed:
         "key",
         "last_at",
         "parked",
+        "read_at_ms",
         "turn_id",
     )
 
@@ -64,6 +67,8 @@ class Feed:
         self.last_at = now
         """Loop time of the last sign of life; an outage of the store does not count as silence."""
         self.parked = False
+        self.read_at_ms = 0
+        """When the oldest of the entries that wait was read, if its age is to be observed."""
         self._hub = hub
         self._entries: deque[bytes] = deque()
         self._size = 0
@@ -73,6 +78,10 @@ class Feed:
         """Loop time at which the wait under way is over."""
         self._timer: asyncio.TimerHandle | None = None
         """Fires at that time, or earlier: then it is set anew."""
+
+    @property
+    def empty(self) -> bool:
+        return not self._entries
 
     def push(self, entries: Sequence[Entry], now: float) -> None:
         for _, payload in entries:
@@ -147,6 +156,10 @@ class Feed:
                     "hub.reply_undecodable", extra={"turn_id": self.turn_id, "reason": problem.reason}
                 )
         self._size = 0
+        if self.read_at_ms:
+            if messages and (sent_at_ms := messages[0][0].sent_at_ms):
+                self._hub.stats.waited(sent_at_ms, self.read_at_ms)
+            self.read_at_ms = 0
         if self.parked:
             self.parked = False
             self._hub.rewire(self)
@@ -166,7 +179,10 @@ class Hub:
         turns: TurnLog,
         keys: Keys,
         replica_id: str,
+        clock: Clock,
     ) -> None:
+        self.stats = HubStats()
+        self.clock = clock
         self._streams = streams
         self._turns = turns
         self._keys = keys
@@ -183,6 +199,10 @@ class Hub:
     @property
     def turns(self) -> int:
         return len(self._feeds)
+
+    @property
+    def parked(self) -> int:
+        return sum(feed.parked for feed in self._feeds.values())
 
     @property
     def down_since(self) -> float | None:
@@ -275,6 +295,7 @@ class _Bucket:
                         await self._hub.recovered(list(self._feeds.values()), loop.time())
                         self._down_since = None
                         pause = RETRY_MIN_S
+                        self._hub.stats.recoveries += 1
                         log.info("hub.recovered", extra={"turns": len(self._feeds)})
                 except StoreError as error:
                     if self._down_since is None:
@@ -320,14 +341,23 @@ class _Bucket:
             found = []
         finally:
             self._blocked = False
-        now = loop.time()
         self._reading_since = None
+        now = loop.time()
+        self._hand_out(found, now)
+        return now - started > OVERDUE_S
+
+    def _hand_out(self, found: Sequence[tuple[bytes, list[Entry]]], now: float) -> None:
+        brought = 0
+        now_ms = self._hub.clock.now_ms()
         for key, entries in found:
             if key == self._wake_key:
                 self._wake_cursor = entries[-1][0]
             elif (feed := self._feeds.get(key)) is not None:
+                brought += len(entries)
+                if now_ms and feed.empty:
+                    feed.read_at_ms, now_ms = now_ms, 0  # the age of one reply tells that of a read
                 feed.push(entries, now)
-        return now - started > OVERDUE_S
+        self._hub.stats.read(brought)
 
     async def _mend(self, reader: StreamReader, cursors: Mapping[bytes, bytes]) -> int:
         """Look for the keys that hold no stream, one by one, and read them no more; how many there were."""

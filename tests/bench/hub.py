@@ -53,7 +53,7 @@ def _measure(samples: Samples, redis: RedisServer, writer: Child, streams: int, 
 
 async def _read(url: str, writer: Child, streams: int, *, rounds: int, at_once: int, gap_s: float) -> int:
     async with open_stores(url, SystemClock()) as stores:
-        hub = Hub(stores.streams, stores.turns, stores.keys, "bench")
+        hub = Hub(stores.streams, stores.turns, stores.keys, "bench", SystemClock())
         async with hub.running():
             return await _consume(hub, stores, url, writer, streams, rounds, at_once, gap_s)
 

@@ -246,7 +246,7 @@ async def test_a_gateway_notices_nothing_of_a_quick_restart(bench: Bench) -> Non
     old = WorkerRecord(worker=WORKER, epoch=epoch, software="x", beat_at_ms=0, instances=[])
     await stores.kv.kv_set(stores.keys.worker(WORKER), encode_record(old), KVSetOptions(ex=10))
     await stores.leases.acquire(stores.keys.workers, WORKER, limit=0, ttl_s=10)
-    hub = Hub(stores.streams, stores.turns, stores.keys, "r1")
+    hub = Hub(stores.streams, stores.turns, stores.keys, "r1", SystemClock())
     directory = Directory(stores.kv, stores.leases, stores.keys, clock)
     client = JobClient(
         streams=stores.streams,

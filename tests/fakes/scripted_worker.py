@@ -182,7 +182,7 @@ class GatewaySide:
     def __init__(self, stores: Stores, replica: str = "r1") -> None:
         clock = SystemClock()
         self.stores = stores
-        self.hub = Hub(stores.streams, stores.turns, stores.keys, replica)
+        self.hub = Hub(stores.streams, stores.turns, stores.keys, replica, SystemClock())
         self.directory = Directory(stores.kv, stores.leases, stores.keys, clock)
         self.jobs = JobClient(
             streams=stores.streams,

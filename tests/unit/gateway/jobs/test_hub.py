@@ -3,12 +3,14 @@ import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from gateway.jobs import hub as hub_module
 from gateway.jobs.codec import encode
 from gateway.jobs.hub import PARK_AT_BYTES, Feed, Hub
 from gateway.jobs.messages import Envelope, FrameBatch, Heartbeat, Reply
-from gateway.kernel.clock import SystemClock
+from gateway.jobs.stats import HubCollector
+from gateway.kernel.clock import FakeClock, SystemClock
 from gateway.kernel.errors import StoreDataLoss, StoreUnavailable
 from gateway.store.connect import connect
 from gateway.store.keys import Keys
@@ -66,12 +68,12 @@ class Bench:
     def __init__(self) -> None:
         self.streams = FlakyStreams()
         self.turns = KnownTurns()
-        self.hub = Hub(self.streams, self.turns, KEYS, "r1")  # type: ignore[arg-type]
+        self.clock = FakeClock()
+        self.hub = Hub(self.streams, self.turns, KEYS, "r1", self.clock)  # type: ignore[arg-type]
 
-    async def say(self, turn_id: str, reply: Reply) -> None:
-        await self.streams.append(
-            KEYS.frames(turn_id), encode(Envelope(turn_id=turn_id, attempt=1, epoch=1), reply)
-        )
+    async def say(self, turn_id: str, reply: Reply, *, sent_ms_ago: int = 0) -> None:
+        envelope = Envelope(turn_id=turn_id, attempt=1, epoch=1, sent_at_ms=self.clock.now_ms() - sent_ms_ago)
+        await self.streams.append(KEYS.frames(turn_id), encode(envelope, reply))
 
 
 @pytest.fixture
@@ -244,6 +246,64 @@ async def test_a_closed_feed_is_not_read_any_more(bench: Bench) -> None:
     assert bench.hub.turns == 0
 
 
+# ---- what it counts
+
+
+def figures(hub: Hub) -> dict[str, float]:
+    registry = CollectorRegistry()
+    registry.register(HubCollector(hub))
+    return {
+        sample.name.removeprefix("gateway_hub_") + sample.labels.get("le", ""): sample.value
+        for family in registry.collect()
+        for sample in family.samples
+    }
+
+
+async def test_a_read_is_counted_with_its_entries_and_the_age_of_one(bench: Bench) -> None:
+    await bench.say("a", FrameBatch(seq_first=1, frames=[b"x"]), sent_ms_ago=30)
+    await bench.say("a", FrameBatch(seq_first=2, frames=[b"y"]))
+    feed = bench.hub.subscribe("a")
+    assert await read(feed, 2) == [1, 2]
+    told = figures(bench.hub)
+    assert (told["streams"], told["reads_total"], told["entries_total"]) == (1, 1, 2)
+    assert (told["lag_seconds_count"], told["lag_seconds_sum"]) == (1, 0.03)
+    assert (told["lag_seconds_bucket0.025"], told["lag_seconds_bucket0.05"]) == (0, 1)
+
+
+async def test_a_worker_whose_clock_is_ahead_has_not_waited(bench: Bench) -> None:
+    await bench.say("a", FrameBatch(seq_first=1, frames=[b"x"]), sent_ms_ago=-500)
+    assert await read(bench.hub.subscribe("a"), 1) == [1]
+    assert figures(bench.hub)["lag_seconds_sum"] == 0
+
+
+async def test_a_slow_client_is_counted_as_parked_and_its_slowness_is_no_lag(bench: Bench) -> None:
+    feed = bench.hub.subscribe("a")
+    await bench.say("a", FrameBatch(seq_first=1, frames=[b"x" * PARK_AT_BYTES]))
+    async with asyncio.timeout(5):
+        while not bench.hub.parked:
+            await asyncio.sleep(0)
+    assert figures(bench.hub)["parked"] == 1
+    bench.clock.advance(60)
+    assert await read(feed, 1) == [1]
+    told = figures(bench.hub)
+    assert (told["parked"], told["lag_seconds_count"], told["lag_seconds_sum"]) == (0, 1, 0)
+
+
+async def test_an_outage_shows_while_it_lasts_and_is_counted_when_it_is_over(bench: Bench) -> None:
+    bench.hub.subscribe("t")
+    bench.streams.away = True
+    await bench.say("t", Heartbeat())
+    async with asyncio.timeout(5):
+        while bench.hub.down_since is None:
+            await asyncio.sleep(0.001)
+    assert (figures(bench.hub)["down"], figures(bench.hub)["recoveries_total"]) == (1, 0)
+    bench.streams.away = False
+    async with asyncio.timeout(5):
+        while bench.hub.down_since is not None:
+            await asyncio.sleep(0.001)
+    assert (figures(bench.hub)["down"], figures(bench.hub)["recoveries_total"]) == (0, 1)
+
+
 # ---- on Redis: keys that hold something else, or are gone
 
 WAKE = KEYS.wakes("r1")[0]
@@ -254,7 +314,7 @@ async def redis_hub(url: str) -> AsyncIterator[tuple[Hub, RedisStreams]]:
     async with connect(url) as redis:
         await redis.wait_connected(5)
         streams = RedisStreams(redis)
-        hub = Hub(streams, KnownTurns(), KEYS, "r1")  # type: ignore[arg-type]
+        hub = Hub(streams, KnownTurns(), KEYS, "r1", SystemClock())  # type: ignore[arg-type]
         async with hub.running():
             yield hub, streams
 
