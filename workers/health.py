@@ -6,7 +6,7 @@ probe must answer while everything else is busy. Called by the supervisor.
     /livez    200 as long as the event loop runs
     /readyz   200 when an instance can take work, else 503
     /healthz  200 and a JSON document whose `ok` says the same
-    /metrics  counters in the text format
+    /metrics  counters, in plain text or OpenMetrics
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from gateway.kernel import json
 from gateway.kernel.json import JsonObject
+from gateway.telemetry.exposition import negotiated, whole
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,6 @@ _REASONS = {
     503: "Unavailable",
 }
 _TEXT = "text/plain; charset=utf-8"
-_METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,7 @@ class HealthView:
     ready: Callable[[], bool]
     document: Callable[[], JsonObject]
     metrics: Callable[[], str]
+    """As plain text."""
 
 
 class HealthServer:
@@ -108,6 +109,12 @@ class HealthServer:
             case b"/healthz":
                 return 200, "application/json", json.dumps(self._view.document())
             case b"/metrics":
-                return 200, _METRICS, self._view.metrics().encode()
+                form = negotiated(_accept(head))
+                return 200, form, whole(form, self._view.metrics()).encode()
             case _:
                 return 404, _TEXT, b"not found\n"
+
+
+def _accept(head: bytes) -> str:
+    lines = (line.partition(b":") for line in head.split(b"\r\n")[1:])
+    return ",".join(value.decode("latin-1") for name, _, value in lines if name.lower() == b"accept")

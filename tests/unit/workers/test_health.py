@@ -16,7 +16,7 @@ class View:
         view = HealthView(
             ready=lambda: self.ready,
             document=lambda: {"ok": self.ready},
-            metrics=lambda: "worker_frames_total 3\n",
+            metrics=lambda: "# TYPE worker_frames_total counter\nworker_frames_total 3\n",
         )
         return HealthServer(view, host="127.0.0.1", port=0)
 
@@ -52,8 +52,16 @@ async def test_probes_follow_the_worker() -> None:
 async def test_metrics_are_text() -> None:
     async with View().server().serving() as port:
         status, head, body = await get(port, "/metrics")
-        assert (status, body) == (200, b"worker_frames_total 3\n")
+        assert (status, body) == (200, b"# TYPE worker_frames_total counter\nworker_frames_total 3\n")
         assert b"text/plain; version=0.0.4" in head
+
+
+async def test_metrics_are_openmetrics_for_who_prefers_it() -> None:
+    request = b"GET /metrics HTTP/1.1\r\nAccept: application/openmetrics-text;version=1.0.0\r\n\r\n"
+    async with View().server().serving() as port:
+        status, head, body = await exchange(port, request)
+    assert (status, body) == (200, b"# TYPE worker_frames counter\nworker_frames_total 3\n# EOF\n")
+    assert b"content-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n" in head
 
 
 @pytest.mark.parametrize(
