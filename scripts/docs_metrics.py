@@ -29,6 +29,14 @@ session cache, which are the same on every replica. Who may read it: everybody w
 has `METRICS_TOKEN`, else, when that is unset, any client. No label holds what a user wrote. Counters begin
 at 0 with the process, but for those of the session cache.
 """
+EXEMPLARS = """
+A scraper that prefers it in `Accept`, as Prometheus does, gets OpenMetrics 1.0.0. There, names of
+lingma-openai-gateway that are counters without `_total` are of type `unknown`; names and values are the same.
+Histograms whose name begins with `gateway_turn_` have exemplars there: each bucket tells `trace_id` and
+`span_id` of the last turn in it whose trace was sampled. Prometheus keeps them with
+`--enable-feature=exemplar-storage`; Grafana leads from them to the trace when the data source has
+`exemplarTraceIdDestinations` with the name `trace_id`. Without tracing there are none.
+"""
 WORKER_INTRO = """
 `/metrics` on the port of a worker (`WORKER_PORT`), without a key. `up` has no such port.
 """
@@ -132,9 +140,9 @@ class _Figures(NamedTuple):
     exemplar: None = None
 
 
-def metrics_page(intro: list[str], worker_intro: list[str]) -> str:
+def metrics_page(intro: list[str], exemplars: list[str], worker_intro: list[str]) -> str:
     labelled, reference, worker = expositions()
-    lines = ["# Metrics", "", *intro]
+    lines = ["# Metrics", "", *intro, "", *exemplars]
     lines += ["", "## With labels and histograms", "", *_table(labelled)]
     lines += ["", "## Names of lingma-openai-gateway", "", *_table(reference)]
     lines += ["", "## A worker", "", *worker_intro, "", *_table(worker)]

@@ -120,6 +120,7 @@ SHAPES: Json = {
     },
     "monitoring.prometheusRule.failedRatio": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
     "monitoring.prometheusRule.firstTokenSeconds": {"type": "number", "exclusiveMinimum": 0},
+    "monitoring.prometheusRule.lagSeconds": {"type": "number", "exclusiveMinimum": 0},
     "monitoring.prometheusAddress": {"type": "string", "pattern": "^(https?://.+)?$"},
     "tracing.endpoint": {"type": "string", "pattern": "^(https?://.+)?$"},
     "tracing.protocol": {"enum": ["http/protobuf"]},

@@ -105,7 +105,9 @@ def pages() -> dict[Path, str]:
         reference / "logging.md": GENERATED + docs_logging.logging_page(_prose(docs_logging.INTRO)),
         reference / "losses.md": GENERATED + losses_page(),
         reference / "metrics.md": GENERATED
-        + docs_metrics.metrics_page(_prose(docs_metrics.INTRO), _prose(docs_metrics.WORKER_INTRO)),
+        + docs_metrics.metrics_page(
+            *map(_prose, (docs_metrics.INTRO, docs_metrics.EXEMPLARS, docs_metrics.WORKER_INTRO))
+        ),
         ROOT / ".env.example": env_example(),
     }
 

@@ -67,8 +67,10 @@ class HubCollector(Collector):
         yield GaugeMetricFamily(
             "gateway_hub_parked", "Of these, not read until their slow clients have caught up", hub.parked
         )
+        # Without turns nothing is read, and nobody would learn that the store is back.
+        down = hub.turns > 0 and hub.down_since is not None
         yield GaugeMetricFamily(
-            "gateway_hub_down", "1 while the store does not answer reads", int(hub.down_since is not None)
+            "gateway_hub_down", "1 while turns wait for a store that does not answer reads", int(down)
         )
         yield CounterMetricFamily(
             "gateway_hub_recoveries", "Times that the store answered reads again", stats.recoveries

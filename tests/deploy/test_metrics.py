@@ -16,6 +16,7 @@ from scripts import docs_metrics
 from tests.deploy import rendered as r
 
 DASHBOARD = r.CHART / "dashboards" / "lingma-gateway.json"
+SOURCES = "deploy/compose/grafana/datasources/datasources.yml"
 WORDS = {
     *("absent", "count", "histogram_quantile", "increase", "max", "rate", "sum", "vector"),
     *("by", "or", "unless", "offset"),
@@ -92,6 +93,20 @@ def test_the_dashboard_is_whole() -> None:
     for node in r.walk(board["panels"]):
         if "datasource" in node:
             assert node["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+
+
+def test_durations_lead_to_traces() -> None:
+    """Grafana shows exemplars where a target asks for them; one target of a panel is enough."""
+    for panel in panels():
+        asked = [target.get("exemplar", False) for target in panel["targets"]]
+        of_turns = panel["type"] == "timeseries" and "gateway_turn_" in panel["targets"][0]["expr"]
+        assert sum(asked) == int(of_turns), panel["title"]
+    assert "--enable-feature=exemplar-storage" in (r.ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    sources = yaml.safe_load((r.ROOT / SOURCES).read_text(encoding="utf-8"))["datasources"]
+    (prometheus,) = [source for source in sources if source["type"] == "prometheus"]
+    (link,) = prometheus["jsonData"]["exemplarTraceIdDestinations"]
+    assert link["name"] == "trace_id"
+    assert link["datasourceUid"] in {source["uid"] for source in sources}
 
 
 def rules(case: str) -> Iterator[dict[str, Any]]:

@@ -39,6 +39,11 @@ def test_a_scraper_is_told_all_figures_from_the_beginning() -> None:
     }
 
 
+def test_a_store_is_away_only_while_turns_wait_for_it() -> None:
+    found = [told(View(HubStats(), turns=turns, down_since=5.0))["down"] for turns in (2, 0)]
+    assert found == [1, 0]
+
+
 def test_reads_that_brought_nothing_are_not_counted() -> None:
     stats = HubStats()
     for entries in (0, 2, 0, 5):
