@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,9 @@ import yaml
 
 from scripts import docs_metrics
 from tests.deploy import rendered as r
+from tests.deploy.queries import dashboard, panels, rules, scaler_queries, words_of
 
-DASHBOARD = r.CHART / "dashboards" / "lingma-gateway.json"
 SOURCES = "deploy/compose/grafana/datasources/datasources.yml"
-WORDS = {
-    *("absent", "count", "histogram_quantile", "increase", "max", "rate", "sum", "vector"),
-    *("by", "or", "unless", "offset"),
-}
-"""Functions and words of the query language that are used."""
 OF_THE_SCRAPER = {"namespace", "pod", "le"}
 SUFFIXES = {"histogram": ("_bucket", "_count", "_sum")}
 
@@ -37,31 +31,12 @@ def shown() -> dict[str, set[str]]:
     return series
 
 
-def words_of(query: str) -> tuple[set[str], set[str]]:
-    """The names of series that a query asks for, and the labels it names."""
-    labels = set(re.findall(r"(\w+)\s*(?:=~|!=|!~|=)\s*\"", query))
-    for group in re.findall(r"\bby\s*\(([^)]*)\)", query):
-        labels |= {name.strip() for name in group.split(",")}
-    bare = re.sub(r"\bby\s*\([^)]*\)", " ", re.sub(r"\{[^}]*\}|\[[^\]]*\]", " ", query))
-    names = set(re.findall(r"(?<![\w.])[a-z_]\w*", re.sub(r"\b\d+[smhd]\b", " ", bare)))
-    return names - WORDS, labels
-
-
 def judge(query: str) -> None:
     names, labels = words_of(query)
     assert names, query
     assert names <= shown().keys(), query
     known = set.union(*(shown()[name] for name in names)) | OF_THE_SCRAPER
     assert labels <= known, query
-
-
-def dashboard() -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads(DASHBOARD.read_text(encoding="utf-8"))
-    return loaded
-
-
-def panels() -> list[dict[str, Any]]:
-    return [panel for panel in dashboard()["panels"] if panel["type"] != "row"]
 
 
 @pytest.mark.parametrize("panel", panels(), ids=lambda panel: panel["title"])
@@ -109,12 +84,6 @@ def test_durations_lead_to_traces() -> None:
     assert link["datasourceUid"] in {source["uid"] for source in sources}
 
 
-def rules(case: str) -> Iterator[dict[str, Any]]:
-    for document in r.of_kind(r.rendered(case), "PrometheusRule"):
-        for group in document["spec"]["groups"]:
-            yield from group["rules"]
-
-
 @r.needs_helm
 @pytest.mark.parametrize("case", ["production", "everything-on"])
 def test_an_alert_asks_for_what_is_there(case: str) -> None:
@@ -137,12 +106,7 @@ def test_alerts_look_at_the_pods_of_their_release() -> None:
 
 @r.needs_helm
 def test_scalers_ask_for_what_is_there() -> None:
-    queries = [
-        trigger["metadata"]["query"]
-        for document in r.of_kind(r.rendered("everything-on"), "ScaledObject")
-        for trigger in document["spec"]["triggers"]
-        if trigger["type"] == "prometheus"
-    ]
+    queries = scaler_queries("everything-on")
     assert len(queries) == 2
     for query in queries:
         judge(query)
