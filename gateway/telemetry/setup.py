@@ -16,6 +16,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SimpleSpanProcessor
 
+from gateway.telemetry import otlp
+
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
@@ -62,9 +64,10 @@ def _processor(environ: Mapping[str, str]) -> SpanProcessor | None:
         wanted = "otlp"
     if wanted == "otlp":
         # 80 ms to import: only those who trace pay for it.
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.exporter.otlp.proto.http import trace_exporter
 
-        return BatchSpanProcessor(OTLPSpanExporter())
+        trace_exporter.encode_spans = otlp.encode_spans  # type: ignore[attr-defined]
+        return BatchSpanProcessor(trace_exporter.OTLPSpanExporter())
     if wanted == "console":
         return SimpleSpanProcessor(ConsoleSpanExporter(out=sys.stderr))
     return None
