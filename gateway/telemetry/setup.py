@@ -66,7 +66,7 @@ def _processor(environ: Mapping[str, str]) -> SpanProcessor | None:
         # 80 ms to import: only those who trace pay for it.
         from opentelemetry.exporter.otlp.proto.http import trace_exporter
 
-        trace_exporter.encode_spans = otlp.encode_spans  # type: ignore[attr-defined]
+        trace_exporter.encode_spans = otlp.encode_spans  # type: ignore[attr-defined,assignment]
         return BatchSpanProcessor(trace_exporter.OTLPSpanExporter())
     if wanted == "console":
         return SimpleSpanProcessor(ConsoleSpanExporter(out=sys.stderr))

@@ -16,6 +16,7 @@ from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes as gen_ai
 from opentelemetry.semconv.attributes import error_attributes
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.util.types import AttributeValue
 
 from gateway.telemetry.setup import Tracing
 from gateway.turn.ports import UNTRACED, Stage
@@ -50,8 +51,7 @@ class StageSpan:
 
     def tell(self, **attributes: str | int | bool) -> None:
         """Attributes, whose dots are written as two underscores."""
-        for name, value in attributes.items():
-            self.span.set_attribute(name.replace("__", "."), value)
+        self.span.set_attributes({name.replace("__", "."): value for name, value in attributes.items()})
 
     def __enter__(self) -> Self:
         return self
@@ -110,20 +110,20 @@ class TurnSpan(StageSpan):
         losses: Sequence[str] = (),
     ) -> None:
         """Say how the attempt ended; the block ends the span."""
-        span = self.span
-        span.set_attribute("gateway.outcome", outcome)
+        told: dict[str, AttributeValue] = {"gateway.outcome": outcome}
         if losses:
-            span.set_attribute("gateway.losses", tuple(losses[:MAX_LOSSES]))
+            told["gateway.losses"] = tuple(losses[:MAX_LOSSES])
         if finish:
-            span.set_attribute(gen_ai.GEN_AI_RESPONSE_FINISH_REASONS, (finish,))
+            told[gen_ai.GEN_AI_RESPONSE_FINISH_REASONS] = (finish,)
         if usage is not None:
             if usage.input_tokens is not None:
-                span.set_attribute(gen_ai.GEN_AI_USAGE_INPUT_TOKENS, usage.input_tokens)
+                told[gen_ai.GEN_AI_USAGE_INPUT_TOKENS] = usage.input_tokens
             if usage.output_tokens is not None:
-                span.set_attribute(gen_ai.GEN_AI_USAGE_OUTPUT_TOKENS, usage.output_tokens)
+                told[gen_ai.GEN_AI_USAGE_OUTPUT_TOKENS] = usage.output_tokens
         if outcome == "failed":
-            span.set_attribute(error_attributes.ERROR_TYPE, error_kind or "_OTHER")
-            span.set_status(trace.StatusCode.ERROR)
+            told[error_attributes.ERROR_TYPE] = error_kind or "_OTHER"
+            self.span.set_status(trace.StatusCode.ERROR)
+        self.span.set_attributes(told)
 
 
 def turn_span(
