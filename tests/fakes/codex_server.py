@@ -154,6 +154,8 @@ class CodexServer:
         """What answers with a gate wait for."""
         self.slice_bytes = 0
         """Streams leave in pieces of this size; 0 sends each event for itself."""
+        self.pace_s = 0.0
+        """Between two events, as of a model that thinks."""
         self._compaction = compaction
         self._stream_only = stream_only
         self._done_line = done_line
@@ -298,6 +300,8 @@ class CodexServer:
                     await exchange.flush()
                     await self.gate.wait()
                 await exchange.piece(event)
+                if self.pace_s:
+                    await asyncio.sleep(self.pace_s)
             await exchange.flush()
             if answer.end != "completed":
                 await asyncio.sleep(BREATH_S)

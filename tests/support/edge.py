@@ -225,11 +225,11 @@ async def chat(deps: FakeDeps, stream: bool = False, **fields: Json) -> Reply:
 
 
 @contextlib.asynccontextmanager
-async def serving(app: ASGIApp, *, port: int = 0) -> AsyncIterator[str]:
+async def serving(app: ASGIApp, *, port: int = 0, host: str = "127.0.0.1") -> AsyncIterator[str]:
     """The app on a real Hypercorn; gives its base address. Any free port unless one is given."""
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind(("127.0.0.1", port))
+    sock.bind((host, port))
     port = sock.getsockname()[1]
     config = Config()
     config.bind = [f"fd://{sock.detach()}"]
@@ -240,17 +240,17 @@ async def serving(app: ASGIApp, *, port: int = 0) -> AsyncIterator[str]:
     async with asyncio.TaskGroup() as group:
         group.create_task(serve(app, config, shutdown_trigger=stop.wait, mode="asgi"))  # type: ignore[arg-type]
         try:
-            await _listening(port)
-            yield f"http://127.0.0.1:{port}"
+            await _listening(host, port)
+            yield f"http://{host}:{port}"
         finally:
             stop.set()
 
 
-async def _listening(port: int) -> None:
+async def _listening(host: str, port: int) -> None:
     async with asyncio.timeout(10):
         while True:
             with contextlib.suppress(OSError):
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                _, writer = await asyncio.open_connection(host, port)
                 writer.close()
                 await writer.wait_closed()
                 return

@@ -4,6 +4,8 @@ Everything listens on loopback and ends with the test; logs go to files below th
 shown when a process does not come up.
 """
 
+import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -22,6 +24,7 @@ import psutil
 from tests.support.ports import free_port
 
 START_S = 40.0
+_PR_SET_PDEATHSIG = 1
 
 _NOT_INHERITED = (
     "API_KEYS",
@@ -63,13 +66,22 @@ def get_json(url: str, **headers: str) -> Any:
         return None
 
 
+def die_with_parent() -> None:
+    """For a child to call before its program begins: what kills the tests leaves nobody behind."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 class Service:
     """One `lingma-gateway` process."""
+
+    within: Callable[[], contextlib.AbstractContextManager[Any]] = staticmethod(contextlib.nullcontext)
+    """Entered to start it and to ask it: another network, where it is not to be on this one."""
 
     def __init__(self, name: str, command: list[str], directory: Path, port: int, **env: str) -> None:
         self.name = name
         self.port = port
-        self.url = f"http://127.0.0.1:{port}"
+        address = env.get("HOST") or env.get("WORKER_HOST") or "127.0.0.1"
+        self.url = f"http://{address}:{port}"
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self._command = [sys.executable, "-m", "gateway", *command]
@@ -79,7 +91,7 @@ class Service:
         self.log_path = directory / f"{name}.log"
 
     def start(self) -> Self:
-        with self.log_path.open("ab") as log:
+        with self.log_path.open("ab") as log, self.within():
             self.process = subprocess.Popen(
                 self._command,
                 env=self._env,
@@ -87,6 +99,7 @@ class Service:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                preexec_fn=die_with_parent,
             )
         return self
 
@@ -103,7 +116,8 @@ class Service:
         """Wait until GET path answers as it should; shows the log when the process ends instead."""
         deadline = time.monotonic() + START_S
         while True:
-            answer = get_json(self.url + path)
+            with self.within():
+                answer = get_json(self.url + path)
             if answer is not None and check(answer):
                 return self
             assert self.process is not None
@@ -170,7 +184,7 @@ def serve(directory: Path, redis_url: str, name: str = "serve", **env: str) -> S
         "REPLICA_ID": name,
         "DRAIN_LISTEN_S": "0",
     } | env
-    return Service(name, ["serve"], directory, port, **settings)
+    return Service(name, ["serve"], directory, int(settings["PORT"]), **settings)
 
 
 def work(directory: Path, redis_url: str, name: str = "worker", **env: str) -> Service:
@@ -186,7 +200,7 @@ def work(directory: Path, redis_url: str, name: str = "worker", **env: str) -> S
         "LINGMA_SOCKET_PORT": "0",
         "LINGMA_HTTP_PORT": "0",
     } | env
-    return Service(name, ["work"], directory, port, **settings)
+    return Service(name, ["work"], directory, int(settings["WORKER_PORT"]), **settings)
 
 
 def pool_ready(count: int) -> Callable[[Any], bool]:

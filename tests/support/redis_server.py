@@ -7,7 +7,6 @@ with RedisServer() as server:
 """
 
 import contextlib
-import ctypes
 import shutil
 import signal
 import socket
@@ -22,9 +21,9 @@ import redis
 
 from scripts.ensure_redis import find
 from tests.support.ports import free_port
+from tests.support.processes import die_with_parent
 
 _START_S = 10.0
-_PR_SET_PDEATHSIG = 1
 
 
 class RedisServer:
@@ -59,7 +58,7 @@ class RedisServer:
                 self._command(binary),
                 stdout=log,
                 stderr=log,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
         deadline = time.monotonic() + _START_S
         while not self._answers():
@@ -153,7 +152,3 @@ class RedisServer:
                 return connection.recv(16).startswith((b"+PONG", b"-NOAUTH"))
         except OSError:
             return False
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
