@@ -73,6 +73,10 @@ test-apiserver: $(DEV_STAMP) ## The chart on a real kube-apiserver (skipped with
 test-images: $(DEV_STAMP) redis-server ## Build both container images and run them; Compose files, the load balancer (as root on Debian; 4 minutes)
 	$(PYTEST) tests/images
 
+.PHONY: test-rehearsal
+test-rehearsal: $(DEV_STAMP) redis-server ## Ten hosts as network namespaces: every part replaced and cut off under load (as root on Linux; 4 minutes)
+	$(PYTEST) tests/rehearsal
+
 .PHONY: check
 check: $(DEV_STAMP) ## Format, lint, types, import contracts
 	$(BIN)/ruff format --check .

@@ -1,0 +1,260 @@
+"""The estate that is rehearsed with: a load balancer, three gateways, two workers, Redis, an upstream and the
+clients, each on a host of its own, and what operators do to them.
+
+Settings are those of the chart and of Compose: drain and preStop from helm/values.yaml, HAProxy's
+configuration from deploy/compose.
+"""
+
+import contextlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import yaml
+
+from tests.fakes.codex_server import PLAIN_MODEL, REASONING_MODEL
+from tests.rehearsal.hosts import Host, Wire
+from tests.rehearsal.load import KINDS
+from tests.rehearsal.records import Part, Record, read
+from tests.support.balancer import Balancer
+from tests.support.house import route, write_upstreams
+from tests.support.processes import Service, asks_of, die_with_parent, pool_ready, serve, wait_for, work
+from tests.support.redis_server import RedisServer
+
+ROOT = Path(__file__).resolve().parents[2]
+GATEWAYS, WORKERS = 3, 2
+GATEWAY_PORT, WORKER_PORT, REDIS_PORT, UPSTREAM_PORT, FRONT_PORT = 8317, 8318, 6379, 9000, 8320
+EXIT_S = 60.0
+SETTLE_S = 90.0
+"""For what runs to end by itself: no answer of the load takes as long."""
+DRAIN = yaml.safe_load((ROOT / "helm/values.yaml").read_text(encoding="utf-8"))["drain"]
+
+
+class HostedRedis(RedisServer):
+    """With its data on disk, as Compose has it."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__("--bind", host.address, "127.0.0.1", "--protected-mode", "no", "--appendonly", "yes")
+        self._host = host
+        self.port = REDIS_PORT
+
+    @property
+    def url(self) -> str:
+        return f"redis://{self._host.address}:{self.port}/0"
+
+    def start(self) -> None:
+        with self._host.inside():
+            super().start()
+
+
+class Program:
+    """A module of the rehearsal's own on some host."""
+
+    def __init__(self, host: Host, log: Path, module: str, *arguments: str) -> None:
+        command = [sys.executable, "-m", module, *arguments]
+        self._log = log
+        with log.open("ab") as file, host.inside():
+            self._process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                preexec_fn=die_with_parent,
+            )
+
+    def stop(self) -> None:
+        self._process.send_signal(signal.SIGTERM)
+        code = self._process.wait(EXIT_S)
+        assert code == 0, f"exit code {code}\n{self._log.read_text(errors='replace')[-3000:]}"
+
+    def close(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait(10)
+
+
+class Fleet:
+    """Made and ended by `running()`."""
+
+    def __init__(self, directory: Path, stack: contextlib.ExitStack) -> None:
+        self.directory = directory
+        self.parts: list[Part] = []
+        self._stack = stack
+        self.wire = Wire()
+        stack.callback(self.wire.close)
+        self.hosts: dict[str, Host] = {}
+        for name in ("lb", *self.names("gw", GATEWAYS), *self.names("worker", WORKERS)):
+            self.hosts[name] = self.wire.host(name)
+        for name in ("redis", "upstream", "client"):
+            self.hosts[name] = self.wire.host(name)
+        self.redis = HostedRedis(self.hosts["redis"])
+        self._records = directory / "records.jsonl"
+        self._found = directory / "upstream.json"
+        self.gateways: dict[str, Service] = {}
+        self.workers: dict[str, Service] = {}
+
+    @staticmethod
+    def names(kind: str, count: int) -> list[str]:
+        return [f"{kind}{number}" for number in range(1, count + 1)]
+
+    # -- start --------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._stack.enter_context(self.redis)
+        upstream = self.hosts["upstream"]
+        where = (upstream.address, str(UPSTREAM_PORT), str(self._found))
+        self.upstream = self._program("upstream", "tests.rehearsal.upstream", *where)
+        for name in self.names("worker", WORKERS):
+            self.workers[name] = self._worker(name)
+        for name in self.names("gw", GATEWAYS):
+            self.gateways[name] = self._gateway(name)
+        for one in (*self.workers.values(), *self.gateways.values()):
+            one.ready("/healthz", pool_ready(1))
+        for gateway in self.gateways.values():
+            gateway.ready("/healthz", pool_ready(WORKERS))
+        servers = {name: f"{self.hosts[name].address}:{GATEWAY_PORT}" for name in self.gateways}
+        self.balancer = Balancer(self.directory, f"{self.hosts['lb'].address}:{FRONT_PORT}", servers)
+        self.balancer.within = self.hosts["lb"].inside
+        self._stack.enter_context(self.balancer)
+
+    def _program(self, host: str, module: str, *arguments: str) -> Program:
+        program = Program(self.hosts[host], self.directory / f"{host}.log", module, *arguments)
+        self._stack.callback(program.close)
+        return program
+
+    def _gateway(self, name: str) -> Service:
+        return self._service(
+            name,
+            serve(
+                self.directory,
+                self.redis.url,
+                name,
+                HOST=self.hosts[name].address,
+                PORT=str(GATEWAY_PORT),
+                DRAIN_LISTEN_S=str(DRAIN["listenSeconds"]),
+                DRAIN_DEADLINE_S=str(DRAIN["deadlineSeconds"]),
+                UPSTREAMS_FILE=self._upstreams(),
+            ),
+        )
+
+    def _worker(self, name: str) -> Service:
+        return self._service(
+            name,
+            work(
+                self.directory,
+                self.redis.url,
+                name,
+                WORKER_HOST=self.hosts[name].address,
+                WORKER_PORT=str(WORKER_PORT),
+                DRAIN_DEADLINE_S=str(DRAIN["deadlineSeconds"]),
+                LINGMA_INSTANCE_MAX_IN_FLIGHT="16",
+                # The real one keeps its conversations in its work directory.
+                LINGMA_SIM_PERSIST="1",
+            ),
+        )
+
+    def _service(self, name: str, service: Service) -> Service:
+        service.within = self.hosts[name].inside
+        return self._stack.enter_context(service)
+
+    def _upstreams(self) -> str:
+        upstream = {
+            "name": "codex",
+            "kind": "codex",
+            "base_url": f"http://{self.hosts['upstream'].address}:{UPSTREAM_PORT}/v1",
+            "credentials": [{"id": key, "api_key": key} for key in ("sk-one", "sk-two")],
+            "models": [REASONING_MODEL, {"id": PLAIN_MODEL, "reasoning": False}],
+        }
+        routes = [
+            route(name, {"upstream": "codex", "model": name}) for name in (REASONING_MODEL, PLAIN_MODEL)
+        ]
+        return write_upstreams(self.directory, [upstream], routes)
+
+    # -- load ---------------------------------------------------------------------------------------------
+
+    def begin_load(self) -> None:
+        self.load = self._program("client", "tests.rehearsal.load", self.balancer.url, str(self._records))
+
+    @property
+    def records(self) -> list[Record]:
+        return read(self._records.read_text()) if self._records.exists() else []
+
+    def settle(self) -> None:
+        """Wait until every turn that has begun by now has ended, and each conversation has had another."""
+        now = time.monotonic()
+        wait_for(
+            lambda: {record.kind for record in self.records if record.began >= now} == KINDS,
+            "a turn of every conversation",
+            within_s=SETTLE_S,
+        )
+
+    def undisturbed(self, seconds: float) -> None:
+        """Let the load run."""
+        until = time.monotonic() + seconds
+        wait_for(lambda: time.monotonic() >= until, "time", within_s=seconds + 5)
+
+    @contextlib.contextmanager
+    def part(self, name: str) -> Iterator[Part]:
+        """What is done in the block is one piece of the rehearsal; leaves when all it touched is over."""
+        part = Part(name, time.monotonic())
+        self.parts.append(part)
+        yield part
+        part.ended = time.monotonic()
+        self.settle()
+        part.records = [record for record in self.records if part.has(record)]
+
+    # -- what operators do --------------------------------------------------------------------------------
+
+    def roll_gateway(self, name: str) -> None:
+        """As a container is replaced: told to end, waited for, and another one in its place."""
+        gateway = self.gateways[name]
+        assert gateway.stop(EXIT_S) == 0, gateway.log[-3000:]
+        gateway.start().ready("/readyz", lambda answer: answer["ready"])
+        self.seen_up(name)
+
+    def seen_up(self, name: str) -> None:
+        """Wait until the balancer gives it requests again: it has answered some."""
+        gateway = self.gateways[name]
+        before = gateway.log.count('"turn.finished"')
+        wait_for(lambda: gateway.log.count('"turn.finished"') > before, f"{name} to be asked", within_s=20)
+
+    def roll_worker(self, name: str) -> None:
+        worker = self.workers[name]
+        assert worker.stop(EXIT_S) == 0, worker.log[-3000:]
+        worker.start().ready("/healthz", pool_ready(1))
+        self.everybody_sees(WORKERS)
+
+    def everybody_sees(self, workers: int) -> None:
+        for gateway in self.gateways.values():
+            gateway.ready("/healthz", pool_ready(workers))
+
+    # -- what is asked beside the load --------------------------------------------------------------------
+
+    def ask(self, *said: dict[str, str]) -> str:
+        """One turn by a client of its own, through the balancer."""
+        messages: Any = list(said)
+        with (
+            self.hosts["client"].inside(),
+            openai.OpenAI(base_url=f"{self.balancer.url}/v1", api_key="x") as sdk,
+        ):
+            answer = sdk.chat.completions.create(model="org_auto", messages=messages)
+        return answer.choices[0].message.content or ""
+
+    def holder_of(self, words: str) -> str:
+        """The worker whose Lingma was asked this."""
+        asks = [ask for ask in asks_of(self.directory) if words in ask["params"]["questionText"]]
+        return Path(asks[-1]["journal"]).relative_to(self.directory).parts[0]
+
+
+@contextlib.contextmanager
+def running(directory: Path) -> Iterator[Fleet]:
+    with contextlib.ExitStack() as stack:
+        fleet = Fleet(directory, stack)
+        fleet.start()
+        yield fleet
