@@ -42,6 +42,7 @@ from gateway.sessions.store_memory import MemorySessionCache
 from gateway.sessions.store_redis import RedisSessionCache
 from gateway.settings import GatewaySettings
 from gateway.store.backends import Stores, check_store, open_stores
+from gateway.store.outage import Outage
 from gateway.telemetry.metrics import TurnStatistics
 from gateway.telemetry.setup import Tracing, start_tracing
 from gateway.telemetry.spans import traced_app
@@ -129,9 +130,10 @@ async def open_deps(
         statistics.metrics.registry.register(HubCollector(hub))
         admission = _admission(settings, stores)
         await stack.enter_async_context(admission.running())
+        outage = Outage(stores.redis, wait_s=settings.store.wait_s)
         drain = Drain(listen_s=settings.server.drain_listen_s, deadline_s=settings.server.drain_deadline_s)
         cache = _session_cache(settings, stores, directory, clock)
-        executor = _lingma(settings, jobs, directory, cache, clock)
+        executor = _lingma(settings, jobs, directory, cache, clock, outage)
         models = LingmaModels(directory)
         configured = settings.upstreams.config()
         upstreams = await stack.enter_async_context(
@@ -155,6 +157,7 @@ async def open_deps(
             recorder=statistics,
             clock=clock,
             tracer=tracing.tracer,
+            ride_out=outage.ride_out,
             limits=EngineLimits(
                 turn_timeout_s=settings.turns.timeout_s, queue_timeout_s=settings.admission.queue_timeout_s
             ),
@@ -192,7 +195,7 @@ async def open_deps(
                 chat=statistics.chat,
                 cluster=cluster,
                 sessions=cache,
-                readiness=Readiness(drain, stores),
+                readiness=Readiness(drain, outage),
                 models=WorkerDesk(stores.streams, stores.kv, stores.keys, directory, clock),
                 instruments=statistics.metrics.render,
                 upstreams=lambda: {one.name: one.is_awake() for one in upstreams},
@@ -232,7 +235,12 @@ def _session_cache(
 
 
 def _lingma(
-    settings: GatewaySettings, jobs: JobClient, directory: Directory, cache: SessionCache, clock: Clock
+    settings: GatewaySettings,
+    jobs: JobClient,
+    directory: Directory,
+    cache: SessionCache,
+    clock: Clock,
+    outage: Outage,
 ) -> LingmaExecutor:
     return LingmaExecutor(
         jobs,
@@ -242,6 +250,7 @@ def _lingma(
         LingmaOptions(
             default_ask_mode=settings.lingma.default_ask_mode,
             sticky_wait_s=settings.sessions.sticky_wait_s,
+            ride_out=outage.ride_out,
             queue_max=settings.admission.queue_max,
             tools=ToolPolicy(
                 forward=settings.tools.effective_mode in ("auto", "forward"),
@@ -325,15 +334,15 @@ class GuardCounts(msgspec.Struct):
 
 
 class Readiness:
-    """Ready while not draining and while the store answers."""
+    """Ready while not draining and while the store is there, or has just gone."""
 
-    def __init__(self, drain: Drain, stores: Stores) -> None:
+    def __init__(self, drain: Drain, outage: Outage) -> None:
         self._drain = drain
-        self._stores = stores
+        self._outage = outage
 
     async def why_not_ready(self) -> str | None:
         if self._drain.state != "serving":
             return "draining"
-        if self._stores.redis is not None and not self._stores.redis.healthy:
+        if self._outage.told:
             return "store_unavailable"
         return None

@@ -31,6 +31,7 @@ from gateway.kernel.ids import new_hex
 from gateway.kernel.json import JsonError, loads
 from gateway.settings_upstreams import ReplaySettings, UpstreamSettings
 from gateway.store.address import MEMORY_URL
+from gateway.store.outage import WAIT_S
 
 OUR_PREFIXES = (
     "ADMIN_",
@@ -343,6 +344,12 @@ class StoreSettings(Section):
         file_variant=True,
     )
     keys: RingKeys = setting("STATE_KEYS", (), STATE_KEYS, file_variant=True)
+    wait_s: Seconds = setting(
+        "STORE_WAIT_S",
+        WAIT_S,
+        "How long new turns wait for a store that has just gone, and the replica stays ready, in seconds. "
+        "Counted from the loss: longer outages are told at once.",
+    )
     kv_dialect: Annotated[Literal["redis", "home"], BeforeValidator(lower)] = setting(
         "KV_DIALECT",
         "redis",

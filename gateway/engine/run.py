@@ -8,7 +8,7 @@ terminal event, so the client always gets its protocol's own end. Closing it ear
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
 import msgspec
 from opentelemetry import trace
@@ -21,6 +21,7 @@ from gateway.engine.routing import Candidate, Route, Router
 from gateway.kernel.aio import shielded
 from gateway.kernel.clock import Clock
 from gateway.kernel.errors import GatewayError, Internal, Overloaded, QueueTimeout, UpstreamUnavailable
+from gateway.store.outage import never_away
 from gateway.telemetry.spans import TurnSpan, exemplar, stage_span, turn_span
 from gateway.turn.events import (
     CancelReason,
@@ -61,7 +62,10 @@ class Engine:
         clock: Clock,
         limits: EngineLimits,
         tracer: trace.Tracer | None = None,
+        ride_out: Callable[[], Awaitable[bool]] = never_away,
     ) -> None:
+        """ride_out: waits for a store that has just gone."""
+        self.ride_out = ride_out
         self.tracer = tracer or trace.NoOpTracer()
         self.router = router
         self.admission = admission
@@ -170,6 +174,7 @@ class TurnRun:
         self.losses.extend(route.losses)
         async with contextlib.AsyncExitStack() as stack:
             with stage_span(engine.tracer, "admission"):
+                await engine.ride_out()
                 await stack.enter_async_context(engine.admission.admitted(self._turn, until=queue_until))
             bursts = await stack.enter_async_context(contextlib.aclosing(self._attempts(route, queue_until)))
             figures = self._observers.figures

@@ -146,6 +146,11 @@ class Redis:
         return self._side.available
 
     @property
+    def lost_at(self) -> float | None:
+        """Loop time of the oldest loss of a shared connection that has not been made again."""
+        return min((at for link in self._links() if (at := link.lost_at) is not None), default=None)
+
+    @property
     def reconnects(self) -> int:
         return self._side.reconnects
 

@@ -101,6 +101,8 @@ class Link:
         self._connected = asyncio.Event()
         self._down: str | None = None
         """Why calls fail at once: an attempt to connect failed or takes too long, or this link is closed."""
+        self.lost_at: float | None = None
+        """Loop time at which the connection was lost; None while there is one, and before the first."""
         self._closed = False
         self._unsent: list[_Call] = []
         self._sent: deque[_Call] = deque()
@@ -228,7 +230,7 @@ class Link:
         self._go_down(_CLOSED)
 
     def _go_up(self) -> None:
-        self._down = None
+        self._down = self.lost_at = None
         self._connects += 1
         self._drop.clear()
         self._wake.set()
@@ -243,6 +245,8 @@ class Link:
         self._fail_all(why)
 
     def _fail_all(self, why: str) -> None:
+        if self._connected.is_set():
+            self.lost_at = asyncio.get_running_loop().time()
         self._connected.clear()
         self._known_scripts.clear()
         calls = [*self._sent, *self._unsent]

@@ -9,7 +9,8 @@ the engine is told to begin again with the full history.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from functools import partial
 
 import msgspec
 
@@ -43,6 +44,7 @@ from gateway.kernel.errors import (
 from gateway.kernel.ids import derived_uuid
 from gateway.kernel.waiting import WaitingRoom
 from gateway.sessions.policy import Session, SessionPolicy, affinity
+from gateway.store.outage import never_away
 from gateway.telemetry.redact import redact_text
 from gateway.turn import events as ev
 from gateway.turn.estimate import input_tokens
@@ -76,6 +78,7 @@ class LingmaOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How long a turn waits for the full instance that owns its session before it goes elsewhere."""
     queue_max: int = 256
     tools: ToolPolicy = ToolPolicy()
+    ride_out: Callable[[], Awaitable[bool]] = never_away
 
 
 class LingmaExecutor:
@@ -215,7 +218,14 @@ class _Attempt:
         number = self._job.attempts + 1
         holder = slot_holder(self._turn.id, number)
         with self._call.stage("place") as stage:
-            placement = await self._executor.place(self._call, self._session, self._excluded, holder)
+            place = partial(self._executor.place, self._call, self._session, self._excluded, holder)
+            try:
+                placement = await place()
+            except StoreUnavailable:
+                # Nobody has heard of the attempt yet.
+                if not await self._options.ride_out():
+                    raise
+                placement = await place()
             stage.tell(gateway__instance=placement.full_name)
         self._placement = placement
         session = self._session

@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -130,7 +131,9 @@ def hangs(started: asyncio.Event, *before: TurnEvent) -> Script:
 
 
 class Bench:
-    def __init__(self, *executors: ScriptedExecutor, max_in_flight: int = 0, queue_s: float = 5.0) -> None:
+    def __init__(
+        self, *executors: ScriptedExecutor, max_in_flight: int = 0, queue_s: float = 5.0, **more: Any
+    ) -> None:
         self.clock = FakeClock()
         self.recorder = Recorder()
         self.drain = Drain(listen_s=0, deadline_s=0)
@@ -147,6 +150,7 @@ class Bench:
             recorder=self.recorder,
             clock=self.clock,
             limits=EngineLimits(queue_timeout_s=queue_s),
+            **more,
         )
 
     def turn(self, name: str = "t") -> Turn:
@@ -179,6 +183,21 @@ async def test_a_turn_passes_from_start_to_end() -> None:
     assert [f.losses for f in bench.recorder.figures] == [run.losses]
     assert executor.concluded == 1
     assert bench.drain.in_flight == 0
+
+
+async def test_a_turn_waits_for_a_store_that_has_just_gone_before_anything_is_asked() -> None:
+    back, asked = asyncio.Event(), asyncio.Event()
+
+    async def ride_out() -> bool:
+        asked.set()
+        return await back.wait()
+
+    executor = ScriptedExecutor(says(*WHOLE))
+    events = asyncio.ensure_future(Bench(executor, ride_out=ride_out).events())
+    await asked.wait()
+    assert executor.calls == []
+    back.set()
+    assert await events == WHOLE
 
 
 async def test_a_retry_is_invisible_to_the_client() -> None:

@@ -7,6 +7,7 @@ from gateway.kernel.clock import SystemClock
 from gateway.kernel.errors import (
     InvalidRequest,
     QueueTimeout,
+    StoreUnavailable,
     UpstreamEof,
     UpstreamProtocol,
     UpstreamUnavailable,
@@ -17,6 +18,7 @@ from gateway.sessions.policy import SessionPolicy
 from gateway.sessions.store import SessionLimits
 from gateway.sessions.store_memory import MemorySessionCache
 from gateway.store.backends import Stores, open_memory
+from gateway.store.leases_memory import MemoryLeases
 from gateway.store.turnlog import TurnState, Write
 from gateway.turn.events import TurnEvent, TurnFailed
 from gateway.turn.fold import TurnResult, fold
@@ -105,6 +107,40 @@ async def test_a_turn_is_answered_and_leaves_nothing_behind(stores: Stores) -> N
         record = await stores.turns.get(subject.id)
         assert record is not None
         assert record.state is TurnState.COMPLETED
+
+
+class Broken(MemoryLeases):
+    """No slot can be had for the first so many times."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__(CLOCK)
+        self.left = times
+
+    async def acquire(self, key: bytes, holder: str, *, limit: int, ttl_s: float) -> bool:
+        if b":slots:" in key and self.left:
+            self.left -= 1
+            raise StoreUnavailable("the connection to the store was lost")
+        return await super().acquire(key, holder, limit=limit, ttl_s=ttl_s)
+
+
+@pytest.mark.parametrize("back", [True, False])
+async def test_a_store_that_goes_while_a_turn_is_placed_is_waited_for(stores: Stores, back: bool) -> None:
+    """Nobody has heard of the attempt: it is placed once more when the store is there again."""
+
+    async def ride_out() -> bool:
+        return back
+
+    stores = stores._replace(leases=Broken(1))
+    worker = ScriptedWorker(stores)
+    async with GatewaySide(stores).running(worker) as gateway:
+        bench = Bench(gateway, ride_out=ride_out)
+        if back:
+            assert (await bench.run(turn())).text == "ab"
+            assert len(worker.jobs) == 1
+        else:
+            failure = await bench.failure(turn())
+            assert isinstance(failure.error, StoreUnavailable)
+            assert worker.jobs == []
 
 
 async def test_lv_34_the_second_turn_continues_the_session_with_the_newest_message_alone(
