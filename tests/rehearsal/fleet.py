@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from tests.rehearsal.hosts import Host, Wire
 from tests.rehearsal.load import KINDS
 from tests.rehearsal.records import Part, Record, read
 from tests.support.balancer import Balancer
+from tests.support.dialects import DEFAULT_MODEL
 from tests.support.house import route, write_upstreams
 from tests.support.processes import Service, asks_of, die_with_parent, pool_ready, serve, wait_for, work
 from tests.support.redis_server import RedisServer
@@ -31,6 +33,8 @@ GATEWAYS, WORKERS = 3, 2
 GATEWAY_PORT, WORKER_PORT, REDIS_PORT, UPSTREAM_PORT, FRONT_PORT = 8317, 8318, 6379, 9000, 8320
 EXIT_S = 60.0
 SETTLE_S = 90.0
+TRIES = 20
+SERVED = '"turn.finished"'
 """For what runs to end by itself: no answer of the load takes as long."""
 DRAIN = yaml.safe_load((ROOT / "helm/values.yaml").read_text(encoding="utf-8"))["drain"]
 
@@ -95,7 +99,7 @@ class Fleet:
             self.hosts[name] = self.wire.host(name)
         self.redis = HostedRedis(self.hosts["redis"])
         self._records = directory / "records.jsonl"
-        self._found = directory / "upstream.json"
+        self._missing = directory / "missing"
         self.gateways: dict[str, Service] = {}
         self.workers: dict[str, Service] = {}
 
@@ -108,7 +112,7 @@ class Fleet:
     def start(self) -> None:
         self._stack.enter_context(self.redis)
         upstream = self.hosts["upstream"]
-        where = (upstream.address, str(UPSTREAM_PORT), str(self._found))
+        where = (upstream.address, str(UPSTREAM_PORT), str(self._missing))
         self.upstream = self._program("upstream", "tests.rehearsal.upstream", *where)
         for name in self.names("worker", WORKERS):
             self.workers[name] = self._worker(name)
@@ -203,53 +207,86 @@ class Fleet:
     def part(self, name: str) -> Iterator[Part]:
         """What is done in the block is one piece of the rehearsal; leaves when all it touched is over."""
         part = Part(name, time.monotonic())
+        before = int(self._missing.read_text())
         self.parts.append(part)
         yield part
         part.ended = time.monotonic()
         self.settle()
+        part.missing = int(self._missing.read_text()) - before
         part.records = [record for record in self.records if part.has(record)]
 
     # -- what operators do --------------------------------------------------------------------------------
 
+    def replace(self, service: Service) -> None:
+        """As a container is: told to end, waited for, and another one in its place."""
+        assert service.stop(EXIT_S) == 0, service.log[-3000:]
+        service.start().ready("/healthz", pool_ready(1))
+
     def roll_gateway(self, name: str) -> None:
-        """As a container is replaced: told to end, waited for, and another one in its place."""
-        gateway = self.gateways[name]
-        assert gateway.stop(EXIT_S) == 0, gateway.log[-3000:]
-        gateway.start().ready("/readyz", lambda answer: answer["ready"])
+        self.replace(self.gateways[name])
         self.seen_up(name)
 
+    @contextlib.contextmanager
+    def out_of_service(self, name: str) -> Iterator[None]:
+        """The balancer has been told to look away, as the ends of a pod that goes leave their service."""
+        self.balancer.command(f"set server gateways/{name} state drain")
+        yield
+        self.balancer.command(f"set server gateways/{name} state ready")
+
+    @contextlib.contextmanager
+    def cut_off(self, name: str) -> Iterator[None]:
+        self.wire.unplug(self.hosts[name])
+        yield
+        self.wire.plug(self.hosts[name])
+
     def seen_up(self, name: str) -> None:
-        """Wait until the balancer gives it requests again: it has answered some."""
+        """Wait until the balancer gives it requests again."""
         gateway = self.gateways[name]
-        before = gateway.log.count('"turn.finished"')
-        wait_for(lambda: gateway.log.count('"turn.finished"') > before, f"{name} to be asked", within_s=20)
+        before = gateway.log.count(SERVED)
+        wait_for(lambda: gateway.log.count(SERVED) > before, f"{name} to be asked", within_s=20)
 
-    def roll_worker(self, name: str) -> None:
-        worker = self.workers[name]
-        assert worker.stop(EXIT_S) == 0, worker.log[-3000:]
-        worker.start().ready("/healthz", pool_ready(1))
-        self.everybody_sees(WORKERS)
-
-    def everybody_sees(self, workers: int) -> None:
+    def everybody_sees_workers(self) -> None:
         for gateway in self.gateways.values():
-            gateway.ready("/healthz", pool_ready(workers))
+            gateway.ready("/healthz", pool_ready(WORKERS))
 
-    # -- what is asked beside the load --------------------------------------------------------------------
+    # -- beside the load ----------------------------------------------------------------------------------
 
-    def ask(self, *said: dict[str, str]) -> str:
-        """One turn by a client of its own, through the balancer."""
-        messages: Any = list(said)
-        with (
-            self.hosts["client"].inside(),
-            openai.OpenAI(base_url=f"{self.balancer.url}/v1", api_key="x") as sdk,
-        ):
-            answer = sdk.chat.completions.create(model="org_auto", messages=messages)
-        return answer.choices[0].message.content or ""
+    def conversation_on(self, worker: str) -> "Resting":
+        """One that has had two turns there, and now rests."""
+        for _ in range(TRIES):
+            resting = Resting(self)
+            resting.ask(f"say {uuid.uuid4()}")
+            if resting.holder == worker:
+                assert "turns=2 isReply=true" in resting.ask("report")
+                return resting
+        raise AssertionError(f"no conversation in {TRIES} came to {worker}")
 
-    def holder_of(self, words: str) -> str:
-        """The worker whose Lingma was asked this."""
-        asks = [ask for ask in asks_of(self.directory) if words in ask["params"]["questionText"]]
-        return Path(asks[-1]["journal"]).relative_to(self.directory).parts[0]
+
+class Resting:
+    """A conversation that goes on when a test says so."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._said: list[dict[str, str]] = []
+
+    def ask(self, words: str) -> str:
+        self._said.append({"role": "user", "content": words})
+        messages: Any = self._said
+        url = f"{self._fleet.balancer.url}/v1"
+        with self._fleet.hosts["client"].inside(), openai.OpenAI(base_url=url, api_key="any") as sdk:
+            answer = sdk.chat.completions.create(model=DEFAULT_MODEL, messages=messages)
+        text = answer.choices[0].message.content or ""
+        self._said.append({"role": "assistant", "content": text})
+        return text
+
+    @property
+    def holder(self) -> str:
+        """The worker whose Lingma was asked last."""
+        first = self._said[0]["content"]
+        asks = asks_of(self._fleet.directory)
+        session = next(ask for ask in asks if first in ask["params"]["questionText"])["params"]["sessionId"]
+        last = [ask for ask in asks if ask["params"]["sessionId"] == session][-1]
+        return Path(last["journal"]).relative_to(self._fleet.directory).parts[0]
 
 
 @contextlib.contextmanager

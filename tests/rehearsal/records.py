@@ -28,6 +28,11 @@ class Record(msgspec.Struct, frozen=True):
     """Whether Lingma went on in its session, where an answer says so."""
 
     @property
+    def tries_once(self) -> bool:
+        """Google's SDK asks nothing again unless it is told to."""
+        return " gemini " in self.kind
+
+    @property
     def streamed(self) -> bool:
         return self.kind.endswith("stream")
 
@@ -40,16 +45,27 @@ class Part:
         self.began = began
         self.ended = began
         self.records: list[Record] = []
+        self.missing = 0
+        """Reasoning that an upstream did not get back."""
 
     def has(self, record: Record) -> bool:
         return record.began < self.ended and record.began + record.whole_s > self.began
 
-    def bad(self, *but: Outcome) -> list[str]:
-        """What clients saw that they should not, the outcomes that are named aside."""
+    def unharmed(self) -> bool:
+        """Nobody saw anything, and nothing was forgotten."""
+        assert self.bad() == []
+        assert self.missing == 0, f"{self.missing} pieces of reasoning were missing"
+        return True
+
+    def bad(self, *but: Outcome, once: Sequence[Outcome] = ()) -> list[str]:
+        """What clients saw that they should not.
+
+        but: outcomes that are to be expected; once: of clients that try nothing twice.
+        """
         return [
             f"{record.outcome}: {record.kind}, turn {record.turn}: {record.detail}"
             for record in self.records
-            if record.outcome not in ("ok", *but)
+            if record.outcome not in ("ok", *but, *(once if record.tries_once else ()))
         ]
 
 
@@ -64,8 +80,9 @@ class Figures(NamedTuple):
 
 
 def read(text: str) -> list[Record]:
+    """A line that is still being written is left for the next time."""
     decode = msgspec.json.Decoder(Record).decode
-    return [decode(line) for line in text.splitlines()]
+    return [decode(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -91,12 +108,24 @@ def figures_of(records: Iterable[Record]) -> Figures:
 def table(parts: Sequence[Part]) -> str:
     """A line for each part, as docs/howto has them."""
     names: tuple[Outcome, ...] = ("refused", "told", "cut", "unreached", "wrong")
-    heads = ["part", "s", "turns", *names, "sent again", "told anew", "first words p50", "p99"]
+    heads = [
+        "part",
+        "s",
+        "turns",
+        *names,
+        "sent again",
+        "told anew",
+        "reasoning missing",
+        "first words p50",
+        "p99",
+    ]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for part in parts:
         found = figures_of(part.records)
         counts = [found.outcomes.get(name, 0) for name in names]
         times = [f"{1000 * value:.0f} ms" for value in found.first_s]
         cells = [part.name, f"{part.ended - part.began:.0f}", found.turns, *counts]
-        lines.append("| " + " | ".join(map(str, [*cells, found.retries, found.anew, *times])) + " |")
+        lines.append(
+            "| " + " | ".join(map(str, [*cells, found.retries, found.anew, part.missing, *times])) + " |"
+        )
     return "\n".join(lines)

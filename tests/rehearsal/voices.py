@@ -135,9 +135,8 @@ async def gemini(on: Clients, question: Question, heard: Heard) -> None:
     if not question.stream:
         heard.whole((await on.google.models.generate_content(**asked)).text)
         return
-    chunks = await on.google.models.generate_content_stream(**asked)
-    heard.begun = True
-    async for chunk in chunks:
+    async for chunk in await on.google.models.generate_content_stream(**asked):
+        heard.begun = True  # only now is anything known of the answer
         heard.hear(chunk.text)
         heard.ended = heard.ended or any(one.finish_reason for one in chunk.candidates or ())
 

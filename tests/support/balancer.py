@@ -4,6 +4,7 @@ import contextlib
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -13,7 +14,8 @@ from typing import Any, Self
 from tests.support.processes import die_with_parent, wait_for
 
 CONFIG = Path(__file__).resolve().parents[2] / "deploy" / "compose" / "haproxy.cfg"
-_SERVER = re.compile(r"(?m)^    server \S+ \S+\n")
+LOADED = "Loading success."
+_SERVER = re.compile(r"(?m)^    server \S+ \S+(.*)\n")
 
 
 def config_text(bind: str, servers: Mapping[str, str]) -> str:
@@ -21,8 +23,9 @@ def config_text(bind: str, servers: Mapping[str, str]) -> str:
     text = CONFIG.read_text(encoding="utf-8").replace("bind :8320", f"bind {bind}")
     text = text.replace(" resolvers docker init-addr last,libc,none", "")
     text = re.sub(r"(?ms)^resolvers .*?^$", "", text)
-    assert _SERVER.search(text), "the configuration has no servers"
-    lines = "".join(f"    server {name} {address}\n" for name, address in servers.items())
+    found = _SERVER.search(text)
+    assert found is not None, "the configuration has no servers"
+    lines = "".join(f"    server {name} {address}{found[1]}\n" for name, address in servers.items())
     return _SERVER.sub("", text).rstrip("\n") + "\n" + lines
 
 
@@ -38,6 +41,10 @@ class Balancer:
         self._log = directory / "haproxy.log"
         self._config = directory / "haproxy.cfg"
         self._config.write_text(config_text(bind, servers))
+        # Beside the configuration, not in it: operators who want a socket choose its place.
+        self._socket = directory / "haproxy.sock"
+        self._extra = directory / "haproxy-socket.cfg"
+        self._extra.write_text(f"global\n    stats socket {self._socket} mode 600 level admin\n")
         self._process: subprocess.Popen[bytes] | None = None
 
     def up(self) -> int:
@@ -58,11 +65,24 @@ class Balancer:
 
     def start(self) -> Self:
         program = shutil.which("haproxy", path="/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin")
-        command = [str(program), "-W", "-f", str(self._config)]
+        command = [str(program), "-W", "-f", str(self._config), "-f", str(self._extra)]
         with self._log.open("wb") as log, self.within():
             self._process = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=die_with_parent)
         wait_for(lambda: self.up() == 200, f"the balancer\n{self.log}", within_s=20)
         return self
+
+    def reload(self) -> None:
+        """A new process takes the listener over; the old one sees its connections out."""
+        before = self.log.count(LOADED)
+        self.signal(signal.SIGUSR2)
+        wait_for(lambda: self.log.count(LOADED) > before, f"a reload\n{self.log}", within_s=20)
+
+    def command(self, words: str) -> str:
+        """What its stats socket answers."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(self._socket))
+            connection.sendall(words.encode() + b"\n")
+            return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
 
     def stop(self) -> None:
         """As Compose does: what runs ends by itself."""
