@@ -74,7 +74,7 @@ test-images: $(DEV_STAMP) redis-server ## Build both container images and run th
 	$(PYTEST) tests/images
 
 .PHONY: test-rehearsal
-test-rehearsal: $(DEV_STAMP) redis-server ## Ten hosts as network namespaces: every part replaced and cut off under load (as root on Linux; 4 minutes)
+test-rehearsal: $(DEV_STAMP) redis-server ## Ten hosts as network namespaces: every part replaced and cut off under load (as root on Linux; 4 to 5 minutes)
 	$(PYTEST) tests/rehearsal
 
 .PHONY: check
