@@ -69,6 +69,11 @@ test-apiserver: $(DEV_STAMP) ## The chart on a real kube-apiserver (skipped with
 	@$(BIN)/python scripts/ensure_apiserver.py
 	$(PYTEST) tests/deploy/apiserver
 
+.PHONY: test-jaeger
+test-jaeger: $(DEV_STAMP) redis-server ## Traces as a real Jaeger shows them (skipped without Go; the first time it is built, for minutes)
+	@$(BIN)/python scripts/ensure_jaeger.py
+	$(PYTEST) tests/e2e/tracing tests/deploy/test_jaeger.py
+
 .PHONY: test-images
 test-images: $(DEV_STAMP) redis-server ## Build both container images and run them; Compose files, the load balancer (as root on Debian; 4 minutes)
 	$(PYTEST) tests/images

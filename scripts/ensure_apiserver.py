@@ -4,13 +4,14 @@ Into .venv/apiserver, once. Needs the Go tool chain; etcd is Debian's, which roo
 them is missing nothing is built, why is said, and the tests are skipped.
 """
 
-import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from scripts import go_modules
 
 ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / ".venv" / "apiserver"
@@ -37,41 +38,30 @@ def missing() -> str:
     return ""
 
 
-def _go(*words: str) -> str:
-    """What it prints; what it says on the way only when it fails, for it names every module."""
-    run = subprocess.run(["go", *words], cwd=HOME, capture_output=True, text=True, check=False)
-    if run.returncode:
-        raise SystemExit(f"go {words[0]} failed:\n{run.stderr[-4000:]}")
-    return run.stdout
-
-
 def build() -> None:
     """Kubernetes is a module that others may require only with its own parts put in their places."""
-    HOME.mkdir(parents=True, exist_ok=True)
-    module = HOME / "go.mod"
-    module.write_text("module apiserver\n", encoding="utf-8")
-    downloaded = json.loads(_go("mod", "download", "-json", f"k8s.io/kubernetes@{KUBERNETES}"))
-    its_module = Path(downloaded["GoMod"]).read_text(encoding="utf-8")
-    parts = sorted(set(re.findall(r"^\s+(k8s\.io/[a-z-]+) v0\.0\.0$", its_module, re.MULTILINE)))
+    builder = go_modules.Builder(HOME)
+    kubernetes = builder.download(f"k8s.io/kubernetes@{KUBERNETES}")
+    parts = sorted(set(re.findall(r"^\s+(k8s\.io/[a-z-]+) v0\.0\.0$", kubernetes.text, re.MULTILINE)))
     version = KUBERNETES.replace("v1.", "v0.", 1)
-    replaced = "".join(f"\t{part} => {part} {version}\n" for part in parts)
-    language = re.search(r"^go .*$", its_module, re.MULTILINE)
-    module.write_text(
-        f"module apiserver\n\n{language[0] if language else ''}\n\nreplace (\n{replaced})\n", encoding="utf-8"
-    )
-    command = "k8s.io/kubernetes/cmd/kube-apiserver"
-    _go("get", f"{command}@{KUBERNETES}")
     major, minor, _ = KUBERNETES.removeprefix("v").split(".")
     # Charts ask for the version, and Kubernetes has it from whoever builds it.
     told = {"gitVersion": KUBERNETES, "gitMajor": major, "gitMinor": minor}
-    flags = " ".join(f"-X k8s.io/component-base/version.{name}={value}" for name, value in told.items())
-    _go("build", f"-ldflags=-s -w {flags}", "-o", str(BINARY), command)
+    builder.build(
+        "k8s.io/kubernetes/cmd/kube-apiserver",
+        KUBERNETES,
+        kubernetes,
+        binary=BINARY,
+        replaced=[f"{part} => {part} {version}" for part in parts],
+        variables={f"k8s.io/component-base/version.{name}": value for name, value in told.items()},
+    )
+    fetch_definitions(builder)
 
 
-def fetch_definitions() -> None:
+def fetch_definitions(builder: go_modules.Builder) -> None:
     DEFINITIONS.mkdir(parents=True, exist_ok=True)
     for name, files in FOREIGN.items():
-        folder = Path(json.loads(_go("mod", "download", "-json", name))["Dir"])
+        folder = builder.download(name).folder
         for file in files:
             shutil.copyfile(folder / file, DEFINITIONS / Path(file).name)
 
@@ -83,15 +73,7 @@ def main() -> int:
         env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
         subprocess.run(["apt-get", "update", "-qq"], env=env, check=False)
         subprocess.run(["apt-get", "install", "-y", "-qq", "etcd-server"], env=env, check=False, stdout=2)
-    if not missing():
-        return 0
-    if shutil.which("go") is None or shutil.which("etcd") is None:
-        print("Skipped: needs Go and etcd (Debian: etcd-server) on the PATH.", file=sys.stderr)
-        return 0
-    print(f"building kube-apiserver {KUBERNETES} (minutes, first run only)", flush=True)
-    build()
-    fetch_definitions()
-    return 0
+    return go_modules.ensure(f"kube-apiserver {KUBERNETES}", missing, build, "etcd")
 
 
 if __name__ == "__main__":

@@ -73,6 +73,10 @@ TRACING = """
 Set by the standard OpenTelemetry variables, which its SDK reads: `OTEL_EXPORTER_OTLP_ENDPOINT` (HTTP),
 `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_TRACES_SAMPLER`, `OTEL_SDK_DISABLED` and so on.
 `OTEL_TRACES_EXPORTER` is `otlp`, `console` or `none`; unset, naming an endpoint switches tracing on.
+No span holds what was said, unless replicas find `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`
+to be `true`, `span_only` or `span_and_event`: then those of attempts have `gen_ai.input.messages`,
+`gen_ai.system_instructions` and `gen_ai.output.messages`, of 16384 characters at most each, without media
+and without what looks like a credential; `gateway.content.cut` says that something was left out.
 """
 ERRORS_INTRO = """
 What a client can be told. The kind is the gateway's own word; each protocol says it with a status and in
