@@ -40,7 +40,7 @@ async def run_up(settings: GatewaySettings, environ: Mapping[str, str]) -> int:
                     ring=seal_ring(settings.store.keys),
                 )
             )
-            worker = await stack.enter_async_context(open_worker(worker_settings, stores))
+            worker = await stack.enter_async_context(open_worker(worker_settings, stores, environ))
             deps = await stack.enter_async_context(
                 open_deps(_quick(settings, environ), stores=stores, bare_names=True)
             )

@@ -5,6 +5,7 @@ engine, the ASGI app. `up`, `serve` and tests enter the same function with other
 """
 
 import contextlib
+import logging
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from importlib.metadata import version
@@ -48,6 +49,8 @@ from gateway.telemetry.setup import Tracing, start_tracing
 from gateway.telemetry.spans import traced_app
 from gateway.upstreams.lingma.executor import LingmaExecutor, LingmaOptions
 from gateway.upstreams.lingma.request import AGENT_MODELS, ToolPolicy
+
+log = logging.getLogger(__name__)
 
 SESSIONS_PER_INSTANCE = 256
 
@@ -98,6 +101,8 @@ async def open_deps(
             version=version("lingma-gateway"),
         )
         stack.callback(tracing.close)
+        if tracing.content:
+            log.warning("tracing.content_recorded")
         if stores is None:
             url = settings.store.redis_url.get_secret_value()
             stores = await stack.enter_async_context(
@@ -157,6 +162,7 @@ async def open_deps(
             recorder=statistics,
             clock=clock,
             tracer=tracing.tracer,
+            trace_content=tracing.content,
             ride_out=outage.ride_out,
             limits=EngineLimits(
                 turn_timeout_s=settings.turns.timeout_s, queue_timeout_s=settings.admission.queue_timeout_s

@@ -17,12 +17,9 @@ from gateway.kernel.errors import StoreError
 from gateway.kernel.signals import TOLD_TWICE, stop_signals
 from gateway.store.backends import check_store, open_stores
 from gateway.telemetry.logs import setup_logs
-from gateway.telemetry.setup import start_tracing
-from workers.assemble import assemble
-from workers.heartbeat import SOFTWARE
+from workers.assemble import assemble, worker_tracer
 from workers.settings import WorkerSettings, load
 
-SERVICE = "lingma-gateway-worker"
 USAGE_ERROR = 2
 FAILURE = 1
 
@@ -38,11 +35,8 @@ async def run_work(environ: Mapping[str, str]) -> int:
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     setup_logs(settings.log_level)
-    tracing = start_tracing(environ, service=SERVICE, instance=settings.worker_id, version=SOFTWARE)
-    try:
-        return await run_worker(settings, environ, tracing.tracer)
-    finally:
-        tracing.close()
+    with worker_tracer(settings, environ) as tracer:
+        return await run_worker(settings, environ, tracer)
 
 
 async def run_worker(

@@ -3,9 +3,10 @@
 The only module that knows both the runtime and Lingma's own parts. Called by __main__.py and embedded.py.
 """
 
+import contextlib
 import logging
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 
 from opentelemetry import trace
@@ -15,9 +16,11 @@ from gateway.kernel import json
 from gateway.kernel.errors import InvalidRequest
 from gateway.kernel.json import Json
 from gateway.store.backends import Stores
+from gateway.telemetry.setup import start_tracing
 from workers.accounts.parse import resolve_accounts, resolve_instance_count
 from workers.admin import Action
 from workers.bootstrap.install import BootstrapConfig, ensure_binary
+from workers.heartbeat import SOFTWARE
 from workers.lingma.config import InstanceConfig, child_environment
 from workers.lingma.pool import Instance, InstancePool, PoolConfig
 from workers.settings import WorkerSettings
@@ -30,6 +33,7 @@ NO_BROWSER_LOGIN = (
     "session_bundle in LINGMA_ACCOUNTS), or let a person log in at the address that the admin command "
     "login_url gives"
 )
+SERVICE = "lingma-gateway-worker"
 SIMULATED_LOGIN = ("LINGMA_SIM_LOGIN", "LINGMA_SIM_LOGGED_IN")
 
 
@@ -54,6 +58,16 @@ def assemble(
         tracer=tracer,
         health=health,
     )
+
+
+@contextlib.contextmanager
+def worker_tracer(settings: WorkerSettings, environ: Mapping[str, str]) -> Iterator[trace.Tracer]:
+    """For the worker's spans, which are those of a service of its own; exports the last ones at the end."""
+    tracing = start_tracing(environ, service=SERVICE, instance=settings.worker_id, version=SOFTWARE)
+    try:
+        yield tracing.tracer
+    finally:
+        tracing.close()
 
 
 def pool_config(settings: WorkerSettings, environ: Mapping[str, str]) -> PoolConfig:

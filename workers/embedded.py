@@ -9,10 +9,8 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
-from opentelemetry import trace
-
 from gateway.store.backends import Stores
-from workers.assemble import assemble, binary_preparer
+from workers.assemble import assemble, binary_preparer, worker_tracer
 from workers.bootstrap.errors import BootstrapFailed
 from workers.lingma.config import SIMULATOR
 from workers.settings import WorkerSettings, load
@@ -41,7 +39,7 @@ async def require_binary(settings: WorkerSettings) -> None:
 
 @contextlib.asynccontextmanager
 async def open_worker(
-    settings: WorkerSettings, stores: Stores, *, tracer: trace.Tracer | None = None
+    settings: WorkerSettings, stores: Stores, environ: Mapping[str, str]
 ) -> AsyncIterator[Worker]:
     """A worker for the length of a block; `await worker.started()` waits until it can work."""
     with contextlib.ExitStack() as stack:
@@ -49,6 +47,7 @@ async def open_worker(
             # Nothing of the stand-in is worth keeping, and two of them must not meet in one directory.
             directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="lingma-simulator-"))
             settings = settings.model_copy(update={"lingma_work_dir": Path(directory)})
+        tracer = stack.enter_context(worker_tracer(settings, environ))
         worker = assemble(settings, stores, tracer=tracer, health=False)
         async with worker.running():
             yield worker

@@ -6,6 +6,7 @@ a silent upstream), a run ends with one Finished, a stopped chat and a free slot
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -116,7 +117,7 @@ class Run:
         self.holds_slot = True
         self._runner = runner
         self._submit = submit
-        self._traceparent = (envelope.traceparent, envelope.tracestate)
+        self._trace = (envelope.traceparent, envelope.tracestate)
         self._fence = runner.fence(envelope)
         self._outbox = runner.publisher.open(envelope, self._fence, self._refused)
         self._session_id = submit.session_id
@@ -168,7 +169,7 @@ class Run:
         try:
             if await self._take(settled):
                 with self._span() as span:
-                    ending = await self._answer()
+                    ending = await self._answer(span)
                     span.finish(outcome=ending.outcome, error_kind=ending.kind or "")
                     await self._finish(ending)
         finally:
@@ -186,7 +187,8 @@ class Run:
             instance=f"{self._runner.worker}/{self.instance.name}",
             turn_id=self.turn_id,
             attempt=self.attempt,
-            linked_to=self._traceparent,
+            trace_of_attempt=self._trace,
+            submitted=self._submit.traceparent,
         )
 
     async def _take(self, settled: Callable[[], None]) -> bool:
@@ -236,7 +238,7 @@ class Run:
         await self._finish(Ending("lost", ErrorKind.WORKER_LOST, "the worker was restarted"))
         return False
 
-    async def _answer(self) -> Ending:
+    async def _answer(self, span: TurnSpan) -> Ending:
         """Ask and forward until something ends it."""
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -251,7 +253,7 @@ class Run:
         try:
             async with scope:
                 try:
-                    return await self._forward(watch)
+                    return await self._forward(watch, span)
                 finally:
                     self._scope = None
         except TimeoutError:
@@ -276,18 +278,19 @@ class Run:
             stop=self._answering and not (refused or gone),
         )
 
-    async def _forward(self, watch: Watch) -> Ending:
+    async def _forward(self, watch: Watch, span: TurnSpan) -> Ending:
         params = await self._params()
         if isinstance(params, Ending):
             return params
         client = self.instance.client
         self._ask_began = True
-        answer = await client.ask(params, self._submit.upstream_request_id)
-        self._answering = True
-        try:
-            return await self._forward_answer(answer, watch)
-        finally:
-            answer.close()
+        with span.stage("ask") as stage:
+            answer = await client.ask(params, self._submit.upstream_request_id)
+            self._answering = True
+            with contextlib.closing(answer):
+                ending = await self._forward_answer(answer, watch)
+            stage.tell(gateway__outcome=ending.outcome)
+        return ending
 
     async def _forward_answer(self, answer: Answer, watch: Watch) -> Ending:
         loop = asyncio.get_running_loop()

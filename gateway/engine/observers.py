@@ -11,6 +11,7 @@ import msgspec
 
 from gateway.kernel.clock import Clock
 from gateway.turn.events import (
+    ItemDone,
     TextDelta,
     TurnCancelled,
     TurnCompleted,
@@ -19,6 +20,7 @@ from gateway.turn.events import (
     UsageReported,
     is_content,
 )
+from gateway.turn.items import Item
 from gateway.turn.losses import Loss
 from gateway.turn.request import Turn
 from gateway.turn.usage import Usage, merge
@@ -71,11 +73,14 @@ class TurnRecorder(Protocol):
 class Observers:
     """The observers of one turn."""
 
-    def __init__(self, turn: Turn, recorder: TurnRecorder, clock: Clock) -> None:
+    def __init__(self, turn: Turn, recorder: TurnRecorder, clock: Clock, *, keep_items: bool = False) -> None:
         self._turn = turn
         self._recorder = recorder
         self._clock = clock
         self.figures = TurnFigures(started_at=clock.monotonic())
+        self.items: list[Item] = []
+        """Of the answer, those that are complete; none unless they are to be kept."""
+        self._keep_items = keep_items
         self._closed = False
 
     def see(self, events: tuple[TurnEvent, ...]) -> None:
@@ -90,6 +95,8 @@ class Observers:
         if figures.first_content_at is None and is_content(event):
             figures.first_content_at = self._clock.monotonic()
         match event:
+            case ItemDone() if self._keep_items:
+                self.items.append(event.item)
             case UsageReported():
                 figures.usage = merge(figures.usage, event.usage)
             case TurnCompleted():

@@ -62,11 +62,14 @@ class Engine:
         clock: Clock,
         limits: EngineLimits,
         tracer: trace.Tracer | None = None,
+        trace_content: bool = False,
         ride_out: Callable[[], Awaitable[bool]] = never_away,
     ) -> None:
         """ride_out: waits for a store that has just gone."""
         self.ride_out = ride_out
         self.tracer = tracer or trace.NoOpTracer()
+        self.trace_content = trace_content
+        """Spans may hold what was asked and answered."""
         self.router = router
         self.admission = admission
         self.drain = drain
@@ -86,7 +89,7 @@ class TurnRun:
         self._turn = turn
         self.losses: list[Loss] = list(turn.losses)
         """Complete when the first burst has arrived."""
-        self._observers = Observers(turn, engine.recorder, engine.clock)
+        self._observers = Observers(turn, engine.recorder, engine.clock, keep_items=engine.trace_content)
         self._observers.figures.losses = self.losses
         self._observers.figures.exemplar = exemplar()
         self._started = TurnStarted(model=turn.model, created_at=turn.created_at_ms // 1000)
@@ -211,7 +214,9 @@ class TurnRun:
     async def _attempt(self, candidate: Candidate, call: Call) -> AsyncGenerator[Burst, None]:
         """One attempt under its span; ends with a terminal event or raises."""
         with self._span(candidate, call) as span:
-            call.trace, call.stage = span.traceparent, span.stage
+            call.trace, call.stage = span.trace, span.stage
+            if self._engine.trace_content:
+                span.asks(self._turn.items)
             try:
                 async with contextlib.aclosing(candidate.executor.attempt(call)) as bursts:
                     async for burst in bursts:
@@ -242,6 +247,8 @@ class TurnRun:
         figures = self._observers.figures
         if figures.first_content_at is not None:
             span.first_content(figures.first_content_at - figures.started_at)
+        if self._observers.items:
+            span.answers(self._observers.items, figures.finish)
         span.finish(
             outcome=figures.outcome,
             finish=figures.finish,

@@ -54,6 +54,8 @@ class Submit(msgspec.Struct, tag="submit", kw_only=True):
     in_blob: bool = False
     upstream_request_id: str
     session_id: str = ""
+    traceparent: str = ""
+    """Of the span that submits; the envelope's is that of the attempt."""
     deadline_ms: int
     """Unix milliseconds at which the worker must have ended the attempt."""
     tool_roundtrip: Literal["stop", "approve", "reject"] = "approve"

@@ -7,16 +7,29 @@ never there is not waited for. Called by the engine, the Lingma executor and the
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from gateway.kernel.errors import StoreUnavailable
 from gateway.store.connect import Redis
 
 WAIT_S = 5.0
+T = TypeVar("T")
 
 
 async def never_away() -> bool:
     """In place of Outage.ride_out(), where nothing can be waited for."""
     return True
+
+
+async def once_more(work: Callable[[], Awaitable[T]], ride_out: Callable[[], Awaitable[bool]]) -> T:
+    """What work gives, begun anew if the store goes meanwhile and comes back. Raises StoreUnavailable."""
+    try:
+        return await work()
+    except StoreUnavailable:
+        if not await ride_out():
+            raise
+    return await work()
 
 
 class Outage:

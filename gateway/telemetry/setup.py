@@ -2,7 +2,8 @@
 
 Read by the SDK and the exporter themselves: OTEL_EXPORTER_OTLP_ENDPOINT (and the other OTEL_EXPORTER_OTLP_*),
 OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_TRACES_SAMPLER, OTEL_BSP_*. Read here: OTEL_SDK_DISABLED,
-OTEL_TRACES_EXPORTER (`otlp`, `console` or `none`; unset means otlp as soon as an endpoint is named).
+OTEL_TRACES_EXPORTER (`otlp`, `console` or `none`; unset means otlp as soon as an endpoint is named), and
+whether spans may hold what was said, see telemetry/content.py.
 
 No provider is made global: a process may hold several (tests do), and what needs a tracer is given one.
 """
@@ -17,6 +18,7 @@ from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SimpleSpanProcessor
 
 from gateway.telemetry import otlp
+from gateway.telemetry.content import is_wanted
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
@@ -26,6 +28,8 @@ class Tracing(NamedTuple):
 
     tracer: trace.Tracer
     provider: TracerProvider | None
+    content: bool = False
+    """Spans may hold what was asked and answered."""
 
     @property
     def enabled(self) -> bool:
@@ -46,14 +50,16 @@ def start_tracing(environ: Mapping[str, str], *, service: str, instance: str, ve
         {"service.name": environ.get("OTEL_SERVICE_NAME") or service}
         | {"service.instance.id": instance, "service.version": version}
     )
-    return traced_by(processor, resource)
+    return traced_by(processor, resource, content=is_wanted(environ))
 
 
-def traced_by(processor: SpanProcessor, resource: Resource | None = None) -> Tracing:
+def traced_by(
+    processor: SpanProcessor, resource: Resource | None = None, *, content: bool = False
+) -> Tracing:
     """Tracing that hands its spans to a processor."""
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(processor)
-    return Tracing(provider.get_tracer("lingma-gateway"), provider)
+    return Tracing(provider.get_tracer("lingma-gateway"), provider, content)
 
 
 def _processor(environ: Mapping[str, str]) -> SpanProcessor | None:

@@ -2,7 +2,9 @@
 
 One server span for a request (or a WebSocket connection) from the ASGI instrumentation, without a span for
 each chunk; one `chat {model}` span below it for every attempt. Context travels to workers as `traceparent`
-in the envelope of a message, and a worker's span links to the span that submitted the work.
+in the envelope of a message. A message carries one turn, so a worker's span has the attempt's for its parent,
+during which it runs; it is in the same trace and as sampled. For the messaging conventions it links to the
+span that submitted it. That must not be the parent too: of two references to one span Jaeger keeps the link.
 """
 
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
@@ -18,12 +20,15 @@ from opentelemetry.semconv.attributes import error_attributes
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
+from gateway.kernel.errors import GatewayError
+from gateway.telemetry import content
 from gateway.telemetry.setup import Tracing
-from gateway.turn.ports import UNTRACED, Stage
+from gateway.turn.items import Item
+from gateway.turn.ports import UNTRACED, AttemptFailed, Stage, Trace
 from gateway.turn.usage import Usage
 
 _INTERNAL = trace.SpanKind.INTERNAL
-_KINDS = {"POST": trace.SpanKind.CLIENT, "submit": trace.SpanKind.PRODUCER}
+_KINDS = {"POST": trace.SpanKind.CLIENT, "ask": trace.SpanKind.CLIENT, "submit": trace.SpanKind.PRODUCER}
 
 Message: TypeAlias = MutableMapping[str, Any]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
@@ -31,8 +36,11 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 AsgiApp: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
 
 TRACE_ID_HEADER = b"x-trace-id"
+CONTEXT_HEADERS = (b"traceparent", b"traceresponse")
+"""Both say the same: the name of the header in requests, and the one that the standard drafts for answers."""
 MAX_LOSSES = 32
 """On a span; the header has its own bound."""
+_STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 _UNTRACED_PATHS = r"/(?:healthz|livez|readyz|metrics)(?:\?.*)?$"
 
 _propagator = TraceContextTextMapPropagator()
@@ -49,9 +57,22 @@ class StageSpan:
     def __init__(self, span: trace.Span) -> None:
         self.span = span
 
+    @property
+    def trace(self) -> Trace:
+        """For the envelope of a message; both empty without tracing."""
+        if not self.span.get_span_context().is_valid:
+            return "", ""
+        carrier: dict[str, str] = {}
+        _propagator.inject(carrier, trace.set_span_in_context(self.span, Context()))
+        return carrier.get("traceparent", ""), carrier.get("tracestate", "")
+
     def tell(self, **attributes: str | int | bool) -> None:
         """Attributes, whose dots are written as two underscores."""
         self.span.set_attributes({name.replace("__", "."): value for name, value in attributes.items()})
+
+    def failed(self, error_type: str) -> None:
+        self.span.set_attribute(error_attributes.ERROR_TYPE, error_type)
+        self.span.set_status(trace.StatusCode.ERROR)
 
     def __enter__(self) -> Self:
         return self
@@ -60,9 +81,9 @@ class StageSpan:
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         if isinstance(error, Exception):
-            self.span.record_exception(error)
-            self.span.set_attribute(error_attributes.ERROR_TYPE, type(error).__name__)
-            self.span.set_status(trace.StatusCode.ERROR)
+            # Its text stays out: upstreams quote what they refuse.
+            self.span.set_attribute("gateway.outcome", "failed")
+            self.failed(_error_type(error))
         elif error is not None:
             self.span.set_attribute("gateway.outcome", "cancelled")
         self.span.end()
@@ -85,20 +106,21 @@ class TurnSpan(StageSpan):
         return StageSpan(self._tracer.start_span(name, context=context, kind=_KINDS.get(name, _INTERNAL)))
 
     @property
-    def traceparent(self) -> tuple[str, str]:
-        """With tracestate, for the envelope of a message; both empty without tracing."""
-        if not self.span.get_span_context().is_valid:
-            return "", ""
-        carrier: dict[str, str] = {}
-        _propagator.inject(carrier, trace.set_span_in_context(self.span, Context()))
-        return carrier.get("traceparent", ""), carrier.get("tracestate", "")
-
-    @property
     def is_recording(self) -> bool:
         return self.span.is_recording()
 
     def first_content(self, after_s: float) -> None:
         self.span.set_attribute(gen_ai.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK, after_s)
+
+    def asks(self, items: Sequence[Item]) -> None:
+        """Record what is asked; for callers that may, see Tracing.content."""
+        if self.span.is_recording():
+            self.span.set_attributes(content.asked(items))
+
+    def answers(self, items: Sequence[Item], finish: str) -> None:
+        """Record what was answered; likewise."""
+        if self.span.is_recording():
+            self.span.set_attributes(content.answered(items, finish))
 
     def finish(
         self,
@@ -126,6 +148,13 @@ class TurnSpan(StageSpan):
         self.span.set_attributes(told)
 
 
+def _error_type(error: Exception) -> str:
+    """A kind of ours or, of what nobody foresaw, the class."""
+    if isinstance(error, AttemptFailed):
+        error = error.error
+    return str(error.kind) if isinstance(error, GatewayError) else type(error).__name__
+
+
 def turn_span(
     tracer: trace.Tracer,
     *,
@@ -135,9 +164,8 @@ def turn_span(
     attempt: int = 1,
     stream: bool = False,
     request_id: str = "",
-    linked_to: tuple[str, str] = ("", ""),
 ) -> TurnSpan:
-    """One attempt. Its parent is the current span; `linked_to` is a traceparent and tracestate to link to."""
+    """One attempt. Its parent is the current span."""
     span = tracer.start_span(
         f"chat {model}",
         kind=trace.SpanKind.CLIENT,
@@ -150,7 +178,6 @@ def turn_span(
             "gateway.attempt": attempt,
             "gateway.request.id": request_id,
         },
-        links=_links(linked_to),
     )
     return TurnSpan(span, tracer)
 
@@ -173,26 +200,31 @@ def exemplar() -> dict[str, str] | None:
 
 
 def worker_span(
-    tracer: trace.Tracer, *, instance: str, turn_id: str, attempt: int, linked_to: tuple[str, str]
+    tracer: trace.Tracer,
+    *,
+    instance: str,
+    turn_id: str,
+    attempt: int,
+    trace_of_attempt: Trace,
+    submitted: str,
 ) -> TurnSpan:
-    """A worker's part of one attempt: a trace of its own, linked to the span that submitted it."""
+    """A worker's part of one attempt, below its span; a trace of its own where that is not known.
+
+    submitted: the traceparent of the span that submitted it.
+    """
+    submit = trace.get_current_span(_context(submitted)).get_span_context()
     span = tracer.start_span(
         f"run {instance}",
-        context=Context(),
+        context=_context(*trace_of_attempt),
         kind=trace.SpanKind.CONSUMER,
         attributes={"gateway.turn.id": turn_id, "gateway.attempt": attempt, "gateway.instance": instance},
-        links=_links(linked_to),
+        links=[trace.Link(submit)] if submit.is_valid else [],
     )
     return TurnSpan(span, tracer)
 
 
-def _links(linked_to: tuple[str, str]) -> list[trace.Link]:
-    traceparent, tracestate = linked_to
-    if not traceparent:
-        return []
-    context = _propagator.extract({"traceparent": traceparent, "tracestate": tracestate}, Context())
-    remote = trace.get_current_span(context).get_span_context()
-    return [trace.Link(remote)] if remote.is_valid else []
+def _context(traceparent: str, tracestate: str = "") -> Context:
+    return _propagator.extract({"traceparent": traceparent, "tracestate": tracestate}, Context())
 
 
 def traced_app(app: AsgiApp, tracing: Tracing) -> AsgiApp:
@@ -201,7 +233,7 @@ def traced_app(app: AsgiApp, tracing: Tracing) -> AsgiApp:
         return app
     return _without_query(
         OpenTelemetryMiddleware(
-            _with_trace_id(app),
+            _with_trace(app),
             excluded_urls=_UNTRACED_PATHS,
             tracer_provider=tracing.provider,
             meter_provider=NoOpMeterProvider(),
@@ -225,23 +257,25 @@ def _without_query(instrumented: AsgiApp) -> AsgiApp:
     return without_query
 
 
-def _with_trace_id(app: AsgiApp) -> AsgiApp:
-    """Give the app its query back, and tell the client the trace id so that it can be quoted in a report."""
+def _with_trace(app: AsgiApp) -> AsgiApp:
+    """Give the app its query back, and tell the client its trace so that it can be quoted in a report."""
 
-    async def with_trace_id(scope: Message, receive: Receive, send: Send) -> None:
+    async def with_trace(scope: Message, receive: Receive, send: Send) -> None:
         if _QUERY in scope:
             scope = {**scope, "query_string": scope[_QUERY]}
         context = trace.get_current_span().get_span_context()
         if not context.is_valid:
             await app(scope, receive, send)
             return
-        header = (TRACE_ID_HEADER, trace.format_trace_id(context.trace_id).encode())
+        traceparent, _ = StageSpan(trace.get_current_span()).trace
+        told = [(name, traceparent.encode()) for name in CONTEXT_HEADERS]
+        told.append((TRACE_ID_HEADER, trace.format_trace_id(context.trace_id).encode()))
 
-        async def send_with_header(message: Message) -> None:
-            if message["type"] in ("http.response.start", "websocket.accept"):
-                message = {**message, "headers": [*message.get("headers", ()), header]}
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] in _STARTS:
+                message = {**message, "headers": [*message.get("headers", ()), *told]}
             await send(message)
 
-        await app(scope, receive, send_with_header)
+        await app(scope, receive, send_with_headers)
 
-    return with_trace_id
+    return with_trace

@@ -55,10 +55,17 @@ Replayed: TypeAlias = Literal["injected", "missed", "kept", "forgotten", "late"]
 """Put back; nothing was there to put back; the answer was remembered; a refusal made it be forgotten; neither
 was done in time."""
 Told: TypeAlias = str | int | bool
+Trace: TypeAlias = tuple[str, str]
+"""traceparent and tracestate; empty without tracing."""
 
 
 class Stage(Protocol):
     """A part of an attempt in its trace: for a `with` block that ends it and records what it raises."""
+
+    @property
+    def trace(self) -> Trace:
+        """Of this part; empty where nobody traces it."""
+        ...
 
     def __enter__(self) -> "Stage": ...
 
@@ -73,6 +80,8 @@ class Stage(Protocol):
 
 class Untraced:
     """The stage of an attempt that nobody traces."""
+
+    trace: Trace = ("", "")
 
     def __enter__(self) -> "Untraced":
         return self
@@ -105,8 +114,8 @@ class Call(msgspec.Struct, kw_only=True):
     """Loop time until which the attempt may wait for capacity."""
     cancel_reason: CancelReason = "client_gone"
     """Why the attempt is being cut short, should it be."""
-    trace: tuple[str, str] = ("", "")
-    """traceparent and tracestate of the attempt's span; empty without tracing."""
+    trace: Trace = ("", "")
+    """Of the attempt's span."""
     stage: Callable[[str], Stage] = lambda name: UNTRACED
     """Begins a part of this attempt in its trace."""
     replayed: list[Replayed] = []

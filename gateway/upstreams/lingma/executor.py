@@ -44,7 +44,7 @@ from gateway.kernel.errors import (
 from gateway.kernel.ids import derived_uuid
 from gateway.kernel.waiting import WaitingRoom
 from gateway.sessions.policy import Session, SessionPolicy, affinity
-from gateway.store.outage import never_away
+from gateway.store.outage import never_away, once_more
 from gateway.telemetry.redact import redact_text
 from gateway.turn import events as ev
 from gateway.turn.estimate import input_tokens
@@ -219,13 +219,7 @@ class _Attempt:
         holder = slot_holder(self._turn.id, number)
         with self._call.stage("place") as stage:
             place = partial(self._executor.place, self._call, self._session, self._excluded, holder)
-            try:
-                placement = await place()
-            except StoreUnavailable:
-                # Nobody has heard of the attempt yet.
-                if not await self._options.ride_out():
-                    raise
-                placement = await place()
+            placement = await once_more(place, self._options.ride_out)  # nobody has heard of it yet
             stage.tell(gateway__instance=placement.full_name)
         self._placement = placement
         session = self._session
@@ -259,7 +253,8 @@ class _Attempt:
             deadline_ms=self._call.deadline_ms,
         )
         try:
-            with self._call.stage("submit"):
+            with self._call.stage("submit") as stage:
+                submit.traceparent, _ = stage.trace
                 await self._job.submit(placement, number, submit)
         except StoreError:
             with contextlib.suppress(StoreUnavailable):

@@ -518,21 +518,31 @@ async def test_a_clients_answer_to_a_tool_call_is_passed_on_once(bench: Bench) -
 # -- tracing ----------------------------------------------------------------------------------------------
 
 
-async def test_a_run_is_a_span_linked_to_the_one_that_submitted_it(bench: Bench) -> None:
+async def test_a_run_is_a_span_below_its_attempt_and_linked_to_who_submitted_it(bench: Bench) -> None:
     exporter = InMemorySpanExporter()
     bench.runner.tracer = traced_by(SimpleSpanProcessor(exporter)).tracer
     await bench.gateway.create("t")
     envelope = bench.gateway.envelope("t")
     envelope.traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    run = bench.runner.open(envelope, bench.gateway.submit_of(), bench.instance)
+    submit = bench.gateway.submit_of()
+    submit.traceparent = "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01"
+    run = bench.runner.open(envelope, submit, bench.instance)
     bench.tasks.spawn(run.run(lambda: None))
     await eventually(lambda: bench.client.answers)
     bench.client.answers[0].say(finish(500))
     await bench.ended(run)
-    [span] = exporter.get_finished_spans()
+    ask, span = exporter.get_finished_spans()
     assert span.attributes is not None
     assert (span.name, span.attributes["gateway.outcome"]) == (f"run {WORKER}/inst-0", "failed")
-    assert [hex(link.context.trace_id) for link in span.links] == ["0xaf7651916cd43dd8448eb211c80319c"]
+    assert span.parent is not None
+    assert [hex(part) for part in (span.parent.trace_id, span.parent.span_id)] == [
+        "0xaf7651916cd43dd8448eb211c80319c",
+        "0xb7ad6b7169203331",
+    ]
+    assert [hex(link.context.span_id) for link in span.links] == ["0xf067aa0ba902b7"]
+    assert ask.parent is not None
+    assert (ask.name, ask.parent.span_id) == ("ask", span.context.span_id)
+    assert (ask.attributes or {})["gateway.outcome"] == "failed"
 
 
 # -- all ways ---------------------------------------------------------------------------------------------

@@ -367,6 +367,26 @@ async def test_a_queue_that_another_candidate_spares_the_turn_rejects_nothing() 
     assert bench.admission.counts().rejected_total == 0
 
 
+@pytest.mark.parametrize("may", [False, True])
+async def test_spans_hold_what_was_said_only_where_they_may(may: bool) -> None:
+    exporter = InMemorySpanExporter()
+    bench = Bench(ScriptedExecutor(fails("retry", None, START), says(*WHOLE)))
+    bench.engine.tracer = traced_by(SimpleSpanProcessor(exporter)).tracer
+    bench.engine.trace_content = may
+    await bench.events()
+    *_, first, second = exporter.get_finished_spans()
+    told = [
+        {name: value for name, value in (span.attributes or {}).items() if name.endswith("messages")}
+        for span in (first, second)
+    ]
+    asked = {"gen_ai.input.messages": "[]"}
+    answered = {
+        "gen_ai.output.messages": '[{"role":"assistant","parts":[{"type":"text","content":"ab"}],'
+        '"finish_reason":"stop"}]'
+    }
+    assert told == ([asked, asked | answered] if may else [{}, {}])
+
+
 async def test_every_attempt_has_its_span_and_hands_its_context_on() -> None:
     exporter = InMemorySpanExporter()
     tracing = traced_by(SimpleSpanProcessor(exporter))
@@ -380,7 +400,10 @@ async def test_every_attempt_has_its_span_and_hands_its_context_on() -> None:
     assert [span.name for span in spans] == ["chat org_auto", "chat org_auto"]
     ids = [call.trace[0].split("-")[2] for call in executor.calls]
     assert ids == [f"{span.context.span_id:016x}" for span in spans if span.context is not None]
+    first = spans[0].attributes or {}
+    assert (first["gateway.outcome"], first["error.type"]) == ("failed", "worker_lost")
     attributes = spans[1].attributes or {}
     assert attributes["gateway.outcome"] == "completed"
+    assert "error.type" not in attributes
     assert "secret" not in str(attributes)
     tracing.close()

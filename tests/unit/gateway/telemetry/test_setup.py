@@ -42,6 +42,17 @@ def test_an_endpoint_or_the_exporters_name_switches_tracing_on(environ: dict[str
     tracing.close()
 
 
+def test_spans_hold_what_is_said_only_when_asked_for() -> None:
+    environ = {"OTEL_TRACES_EXPORTER": "otlp"}
+    for extra, expected in (
+        ({}, False),
+        ({"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "true"}, True),
+    ):
+        tracing = start_tracing({**environ, **extra}, service="s", instance="i", version="0")
+        tracing.close()
+        assert tracing.content is expected
+
+
 def test_the_service_name_of_the_environment_wins() -> None:
     environ = {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_SERVICE_NAME": "mine"}
     tracing = start_tracing(environ, service="s", instance="i", version="0")

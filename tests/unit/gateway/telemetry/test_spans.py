@@ -9,9 +9,19 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
+from gateway.kernel.errors import UpstreamProtocol
 from gateway.telemetry.setup import Tracing, start_tracing, traced_by
-from gateway.telemetry.spans import Message, Receive, Send, exemplar, stage_span, traced_app, turn_span
-from gateway.turn.ports import UNTRACED
+from gateway.telemetry.spans import (
+    Message,
+    Receive,
+    Send,
+    exemplar,
+    stage_span,
+    traced_app,
+    turn_span,
+    worker_span,
+)
+from gateway.turn.ports import UNTRACED, AttemptFailed
 from gateway.turn.usage import Usage
 
 
@@ -66,13 +76,27 @@ def test_a_failed_attempt_says_which_kind(recorded: Recorded) -> None:
     assert done.status.status_code is trace.StatusCode.ERROR
 
 
-def test_an_exception_is_recorded_and_goes_on(recorded: Recorded) -> None:
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (RuntimeError("no such a-secret-word"), "RuntimeError"),
+        (UpstreamProtocol("no such a-secret-word"), "upstream_protocol"),
+        (AttemptFailed(UpstreamProtocol("no such a-secret-word")), "upstream_protocol"),
+    ],
+)
+def test_an_exception_is_recorded_without_its_text_and_goes_on(
+    recorded: Recorded, error: Exception, kind: str
+) -> None:
+    """An upstream's refusal quotes the request."""
     with (
-        pytest.raises(RuntimeError, match="no"),
+        pytest.raises(type(error), match="no such"),
         turn_span(recorded.tracing.tracer, upstream="u", model="m", turn_id="t"),
     ):
-        raise RuntimeError("no")
-    assert recorded.only().events[0].name == "exception"
+        raise error
+    done = recorded.only()
+    assert (done.attributes or {})["error.type"] == kind
+    assert done.status.status_code is trace.StatusCode.ERROR
+    assert "a-secret-word" not in done.to_json()
 
 
 def test_parts_of_an_attempt_are_spans_below_it(recorded: Recorded) -> None:
@@ -104,22 +128,55 @@ def test_nobody_pays_for_parts_that_nobody_traces() -> None:
     assert stage is UNTRACED
 
 
-def test_the_context_travels_and_links_the_span_on_the_other_side(recorded: Recorded) -> None:
+def test_a_worker_s_span_is_below_the_attempt_and_linked_to_the_submit(recorded: Recorded) -> None:
     tracer = recorded.tracing.tracer
-    with turn_span(tracer, upstream="u", model="m", turn_id="t") as submitting:
-        carried = submitting.traceparent
-    with turn_span(tracer, upstream="u", model="m", turn_id="t", linked_to=carried):
+    with turn_span(tracer, upstream="u", model="m", turn_id="t") as attempt, attempt.stage("submit") as stage:
+        submitted, _ = stage.trace
+    with worker_span(
+        tracer, instance="w", turn_id="t", attempt=1, trace_of_attempt=attempt.trace, submitted=submitted
+    ):
         pass
-    first, second = recorded.spans
-    assert [link.context.span_id for link in second.links] == [first.context.span_id]
-    assert second.parent is None
+    submit, chat, run = recorded.spans
+    assert (submit.kind, run.kind) == (trace.SpanKind.PRODUCER, trace.SpanKind.CONSUMER)
+    assert run.parent is not None
+    assert run.context.trace_id == chat.context.trace_id
+    assert run.parent.span_id == chat.context.span_id
+    assert [link.context.span_id for link in run.links] == [submit.context.span_id]
+
+
+@pytest.mark.parametrize("carried", ["", "garbage"])
+def test_a_worker_s_span_is_a_trace_of_its_own_when_nothing_travelled(
+    recorded: Recorded, carried: str
+) -> None:
+    tracer = recorded.tracing.tracer
+    with worker_span(
+        tracer, instance="w", turn_id="t", attempt=1, trace_of_attempt=(carried, ""), submitted=carried
+    ):
+        pass
+    assert (recorded.only().parent, len(recorded.only().links)) == (None, 0)
+
+
+def test_what_is_not_sampled_here_is_not_sampled_by_the_worker(
+    recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
+    here = Recorded().tracing.tracer
+    with turn_span(here, upstream="u", model="m", turn_id="t") as attempt:
+        assert attempt.stage("submit").trace == ("", "")
+        assert not int(attempt.trace[0][-2:], 16) & 1
+    tracer = recorded.tracing.tracer
+    with worker_span(
+        tracer, instance="w", turn_id="t", attempt=1, trace_of_attempt=attempt.trace, submitted=""
+    ):
+        pass
+    assert recorded.spans == []
 
 
 def test_without_tracing_nothing_travels_and_nothing_breaks() -> None:
     tracing = start_tracing({}, service="s", instance="i", version="0")
-    with turn_span(tracing.tracer, upstream="u", model="m", turn_id="t", linked_to=("garbage", "")) as span:
+    with turn_span(tracing.tracer, upstream="u", model="m", turn_id="t") as span:
         span.finish(outcome="completed")
-        assert span.traceparent == ("", "")
+        assert span.trace == ("", "")
 
 
 def test_an_exemplar_names_the_current_span(recorded: Recorded) -> None:
@@ -177,7 +234,11 @@ async def test_a_request_is_one_span_and_its_trace_id_is_told(recorded: Recorded
     assert span.kind is trace.SpanKind.SERVER
     headers = dict(sent[0]["headers"])
     assert headers[b"x-own"] == b"1"
-    assert headers[b"x-trace-id"].decode() == format(span.context.trace_id, "032x")
+    trace_id, span_id = format(span.context.trace_id, "032x"), format(span.context.span_id, "016x")
+    assert headers[b"x-trace-id"].decode() == trace_id
+    assert headers[b"traceparent"].decode().split("-")[1:3] == [trace_id, span_id]
+    assert int(headers[b"traceparent"][-2:], 16) & 1, "sampled"
+    assert headers[b"traceresponse"] == headers[b"traceparent"]
 
 
 async def test_a_key_in_the_query_reaches_the_app_but_no_span(recorded: Recorded) -> None:

@@ -2,6 +2,8 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from gateway.kernel.clock import SystemClock
 from gateway.kernel.errors import (
@@ -20,6 +22,8 @@ from gateway.sessions.store_memory import MemorySessionCache
 from gateway.store.backends import Stores, open_memory
 from gateway.store.leases_memory import MemoryLeases
 from gateway.store.turnlog import TurnState, Write
+from gateway.telemetry.setup import traced_by
+from gateway.telemetry.spans import turn_span
 from gateway.turn.events import TurnEvent, TurnFailed
 from gateway.turn.fold import TurnResult, fold
 from gateway.turn.frame import Frame
@@ -107,6 +111,28 @@ async def test_a_turn_is_answered_and_leaves_nothing_behind(stores: Stores) -> N
         record = await stores.turns.get(subject.id)
         assert record is not None
         assert record.state is TurnState.COMPLETED
+
+
+@pytest.mark.parametrize("sampler", ["always_on", "always_off"])
+async def test_a_command_carries_the_trace_of_its_attempt_and_who_submitted_it(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch, sampler: str
+) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", sampler)
+    exporter = InMemorySpanExporter()
+    tracer = traced_by(SimpleSpanProcessor(exporter)).tracer
+    worker = ScriptedWorker(stores)
+    async with GatewaySide(stores).running(worker) as gateway:
+        bench, subject = Bench(gateway), turn()
+        call = bench.call(subject)
+        with turn_span(tracer, upstream="lingma", model="m", turn_id=subject.id) as span:
+            call.trace, call.stage = span.trace, span.stage
+            await bench.frames(call)
+        submits = [one for one in exporter.get_finished_spans() if one.name == "submit"]
+        (job,) = worker.jobs
+        assert (job.envelope.traceparent, job.envelope.tracestate) == call.trace
+        expected = [f"{one.context.span_id:016x}" for one in submits]
+        assert job.submit.traceparent.split("-")[2:3] == expected
+        assert bool(submits) == (sampler == "always_on")
 
 
 class Broken(MemoryLeases):
