@@ -14,7 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -72,19 +72,28 @@ def die_with_parent() -> None:
 
 
 class Service:
-    """One `lingma-gateway` process."""
+    """One `lingma-gateway` process, or another program that answers JSON on its port."""
 
     within: Callable[[], contextlib.AbstractContextManager[Any]] = staticmethod(contextlib.nullcontext)
     """Entered to start it and to ask it: another network, where it is not to be on this one."""
 
-    def __init__(self, name: str, command: list[str], directory: Path, port: int, **env: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        directory: Path,
+        port: int,
+        *,
+        program: Sequence[str] = (sys.executable, "-m", "gateway"),
+        **env: str,
+    ) -> None:
         self.name = name
         self.port = port
         address = env.get("HOST") or env.get("WORKER_HOST") or "127.0.0.1"
         self.url = f"http://{address}:{port}"
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
-        self._command = [sys.executable, "-m", "gateway", *command]
+        self._command = [*program, *command]
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(_NOT_INHERITED)}
         self._env = inherited | {"LOG_LEVEL": "INFO", "PYTHONPATH": str(Path.cwd())} | env
         self.process: subprocess.Popen[bytes] | None = None
