@@ -182,14 +182,14 @@ class CodexReplay:
 
     # -- purging
 
-    async def purge(self, scope: ReplayScope, *, seen: Seen | None = None) -> None:
+    async def purge(self, scope: ReplayScope, *, seen: Seen | None = None) -> bool:
         """delete(), as strict as reads are: raises StoreError when strict, for what was refused once would
         be refused again.
         """
-        if self._strict:
-            await self.delete_required(scope, seen=seen)
-        else:
-            await self.delete(scope, seen=seen)
+        if not self._strict:
+            return await self.delete(scope, seen=seen)
+        await self.delete_required(scope, seen=seen)
+        return True
 
     async def delete(self, scope: ReplayScope, *, seen: Seen | None = None) -> bool:
         """Forget every item of the entry. False when the store failed.

@@ -166,7 +166,7 @@ class TurnMetrics:
         )
         self._replayed = Counts(
             "gateway_replay",
-            "What became of remembered reasoning: injected, missed, kept, forgotten, late",
+            "What became of past reasoning: injected, missed, kept, forgotten, dropped, late",
             ("upstream", "event"),
             registry,
         )

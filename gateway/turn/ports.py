@@ -51,9 +51,9 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """Compacts conversations itself, in the dialect `responses`."""
 
 
-Replayed: TypeAlias = Literal["injected", "missed", "kept", "forgotten", "late"]
-"""Put back; nothing was there to put back; the answer was remembered; a refusal made it be forgotten; neither
-was done in time."""
+Replayed: TypeAlias = Literal["injected", "missed", "kept", "forgotten", "dropped", "late"]
+"""Put back; nothing was there to put back; the answer was remembered; a refusal made it be forgotten; the
+store, or a newer entry there, had neither; neither was done in time."""
 Told: TypeAlias = str | int | bool
 Trace: TypeAlias = tuple[str, str]
 """traceparent and tracestate; empty without tracing."""

@@ -10,7 +10,7 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from email.utils import parsedate_to_datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -76,9 +76,10 @@ class Lane(Protocol):
 
     def eof(self) -> Frame | None: ...
 
-    def conclude(self, fault: Fault | None) -> Coroutine[Any, Any, object] | None:
+    def conclude(self, fault: Fault | None) -> Coroutine[Any, Any, bool | None] | None:
         """The attempt is over: what is to be done to remember what a next turn needs, or to forget what the
-        upstream rejected; None when that is nothing. Raises StoreError where replay is strict.
+        upstream rejected; None when that is nothing. It gives whether the store has it so, and None when
+        there was nothing after all. Raises StoreError where replay is strict.
         """
         ...
 
@@ -323,15 +324,22 @@ class Attempt:
         within_s = KEEP_S if fault is None else FORGET_S
         with self._call.stage("replay.keep" if fault is None else "replay.forget"):
             done = await shielded(_done(work), within_s=within_s)
-        self._call.replayed.append("late" if not done else "kept" if fault is None else "forgotten")
-        if not done:
+        if done is None:
+            self._call.replayed.append("late")
             fields = {"turn_id": self._call.turn.id, "upstream": self._account.upstream}
             log.warning("replay.late", extra=fields | {"within_s": within_s})
+        elif done.taken is not None:
+            self._call.replayed.append(
+                "dropped" if not done.taken else "kept" if fault is None else "forgotten"
+            )
 
 
-async def _done(work: Coroutine[Any, Any, object]) -> bool:
-    await work
-    return True
+class _Done(NamedTuple):
+    taken: bool | None
+
+
+async def _done(work: Coroutine[Any, Any, bool | None]) -> _Done:
+    return _Done(await work)
 
 
 def _is_soft(fault: Fault) -> bool:

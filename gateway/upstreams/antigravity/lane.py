@@ -219,10 +219,16 @@ class AntigravityLane:
         if self._replay is not None:
             self._replay.observe_text(text)
 
-    def conclude(self, fault: Fault | None) -> Coroutine[Any, Any, object] | None:
+    def conclude(self, fault: Fault | None) -> Coroutine[Any, Any, bool | None] | None:
         """Only an answer that ended well leaves something, and only a refused signature ends a chain."""
         if self._replay is None:
             return None
         if fault is not None:
             return self._replay.give_up() if fault.signature else None
-        return self._replay.commit() if self._decoder.completed else None
+        return _kept(self._replay) if self._decoder.completed else None
+
+
+async def _kept(replay: replaying.ReplayAttempt) -> bool | None:
+    """Whether the chain is there; None for an answer that had none to give."""
+    committed = await replay.commit()
+    return None if committed is None else committed == "stored"

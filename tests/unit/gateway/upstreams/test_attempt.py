@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any
 
 import pytest
@@ -55,7 +55,9 @@ class Lane:
         total_s: float = 5.0,
         refuse: GatewayError | None = None,
         gives_back: bool = True,
+        takes: bool | None = True,
     ) -> None:
+        self._takes = takes
         self.gives_back = gives_back
         self._decoder = CodexDecoder(model="m", created_at=0, executor="one", input_tokens_estimate=0)
         self._port = port
@@ -99,11 +101,12 @@ class Lane:
     def eof(self) -> Frame | None:
         return self._decoder.eof()
 
-    def conclude(self, fault: Fault | None) -> Coroutine[Any, Any, object]:
-        async def note() -> None:
+    def conclude(self, fault: Fault | None) -> Coroutine[Any, Any, bool | None]:
+        async def note() -> bool | None:
             self.asked_to_keep.set()
             await self.keeping.wait()
             self.concluded.append(fault)
+            return self._takes
 
         return note()
 
@@ -144,6 +147,8 @@ class Bench:
         self.http = http
         self.port = port
         self.lane = Lane(port)
+        self.replayed: Sequence[str] = ()
+        """What was counted of remembered reasoning."""
         self.keeps = True
         """What is to be remembered is written at once; else never."""
 
@@ -157,6 +162,7 @@ class Bench:
             id=TurnId("t"), tenant="-", created_at_ms=0, model="m", items=(), raw=RawRequest("responses", {})
         )
         call = Call(turn=turn, model="gpt", account="a", attempt=1, deadline_ms=0, queue_until=0)
+        self.replayed = call.replayed
         attempt = Attempt(
             call,
             self.lane,
@@ -294,7 +300,24 @@ async def test_remembering_that_takes_too_long_is_told(
         result, _ = await bench.run()
         assert result.text == "Hi"
         assert bench.lane.concluded == []
+        assert bench.replayed == ["late"]
     assert [record.message for record in caplog.records] == ["replay.late"]
+
+
+@pytest.mark.parametrize(
+    ("takes", "kept", "forgotten"),
+    [(True, ["kept"], ["forgotten"]), (False, ["dropped"], ["dropped"]), (None, [], [])],
+)
+async def test_what_the_store_has_taken_is_counted_and_nothing_else(
+    takes: bool | None, kept: list[str], forgotten: list[str]
+) -> None:
+    """It may have failed, or hold something newer by now."""
+    async with against(Upstream(CREATED + ADDED + DELTA + DONE + COMPLETED)) as bench:
+        await bench.run(takes=takes)
+        assert bench.replayed == kept
+    async with against(Upstream(CREATED, REJECTED)) as bench:
+        await bench.fails(takes=takes)
+        assert bench.replayed == forgotten
 
 
 async def test_an_error_whose_body_hangs_is_soon_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
