@@ -16,7 +16,7 @@ import typer
 
 from gateway.environ import SettingsError, seal_ring
 from gateway.kernel import memory
-from gateway.kernel.errors import GatewayError
+from gateway.kernel.errors import GatewayError, StoreForbidden
 from gateway.settings import GatewaySettings, load
 
 USAGE_ERROR = 2
@@ -89,7 +89,11 @@ def work(
 
 
 @app.command("check-config")
-def check_config() -> None:
+def check_config(
+    store: Annotated[
+        bool, typer.Option(help="Ask the store, too: its version, its policy, our rights.")
+    ] = False,
+) -> None:
     """Read the settings of the environment, of replicas and workers, say what is wrong, and stop."""
     from gateway.access.keys import read_key_file
     from gateway.upstreams.check import problems, summaries
@@ -97,11 +101,11 @@ def check_config() -> None:
 
     settings = _settings(os.environ)
     _checked(lambda: load_worker(os.environ))
-    store = settings.store.redis_url.get_secret_value().partition("://")[0]
+    scheme = settings.store.redis_url.get_secret_value().partition("://")[0]
     key_file = settings.access.key_file
     keys = len(settings.access.api_keys) + (len(read_key_file(key_file)) if key_file else 0)
     typer.echo(
-        f"settings are fine: port {settings.server.port}, store {store}, API keys {keys}, "
+        f"settings are fine: port {settings.server.port}, store {scheme}, API keys {keys}, "
         f"default model {settings.models.default_model}"
     )
     upstreams = settings.upstreams.config()
@@ -109,6 +113,20 @@ def check_config() -> None:
         typer.echo(line)
     if wrong := list(problems(upstreams, os.environ)):
         _fail("; ".join(wrong), USAGE_ERROR)
+    if store:
+        _run(_check_store(settings, replay=bool(upstreams.upstreams)))
+
+
+async def _check_store(settings: GatewaySettings, *, replay: bool) -> int:
+    from gateway.kernel.clock import SystemClock
+    from gateway.store.backends import check_store, open_stores
+
+    async with open_stores(settings.store.redis_url.get_secret_value(), SystemClock()) as stores:
+        if stores.redis is not None:
+            await stores.redis.ping()
+        await check_store(stores, replay=replay)
+    typer.echo("the store is fine")
+    return 0
 
 
 @keys_app.command("hash")
@@ -175,7 +193,7 @@ def _run(work: Coroutine[Any, Any, int]) -> None:
         code = asyncio.run(work)
     except KeyboardInterrupt:
         code = 130
-    except SettingsError as error:
+    except (SettingsError, StoreForbidden) as error:
         _fail(str(error), USAGE_ERROR)
     except (GatewayError, OSError) as error:
         _fail(str(error), FAILURE)

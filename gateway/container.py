@@ -44,6 +44,7 @@ from gateway.sessions.store_redis import RedisSessionCache
 from gateway.settings import GatewaySettings
 from gateway.store.backends import Stores, check_store, open_stores
 from gateway.store.outage import Outage
+from gateway.store.writable import WriteWatch
 from gateway.telemetry.metrics import TurnStatistics
 from gateway.telemetry.setup import Tracing, start_tracing
 from gateway.telemetry.spans import traced_app
@@ -110,10 +111,14 @@ async def open_deps(
                     url, clock, dialect=settings.store.kv_dialect, ring=seal_ring(settings.store.keys)
                 )
             )
-        await check_store(stores)
+        configured = settings.upstreams.config()
+        await check_store(stores, replay=bool(configured.upstreams))
         replica = ReplicaId(settings.server.replica_id)
-        hub = Hub(stores.streams, stores.turns, stores.keys, replica, clock)
-        directory = Directory(stores.kv, stores.leases, stores.keys, clock)
+        watch = WriteWatch(stores.redis, stores.keys, replica)
+        await watch.look()
+        await stack.enter_async_context(background(supervise("store.watch", watch.run)))
+        hub = Hub(stores.streams, stores.turns, stores.keys, replica, clock, watch)
+        directory = Directory(stores.kv, stores.leases, stores.keys, clock, watch)
         jobs = JobClient(
             streams=stores.streams,
             turns=stores.turns,
@@ -140,7 +145,6 @@ async def open_deps(
         cache = _session_cache(settings, stores, directory, clock)
         executor = _lingma(settings, jobs, directory, cache, clock, outage)
         models = LingmaModels(directory)
-        configured = settings.upstreams.config()
         upstreams = await stack.enter_async_context(
             open_upstreams(configured, settings.replay, stores, clock, os.environ)
         )
@@ -201,7 +205,7 @@ async def open_deps(
                 chat=statistics.chat,
                 cluster=cluster,
                 sessions=cache,
-                readiness=Readiness(drain, outage),
+                readiness=Readiness(drain, outage, watch),
                 models=WorkerDesk(stores.streams, stores.kv, stores.keys, directory, clock),
                 instruments=statistics.metrics.render,
                 upstreams=lambda: {one.name: one.is_awake() for one in upstreams},
@@ -340,15 +344,18 @@ class GuardCounts(msgspec.Struct):
 
 
 class Readiness:
-    """Ready while not draining and while the store is there, or has just gone."""
+    """Ready while not draining and while the store takes writes, or has just gone."""
 
-    def __init__(self, drain: Drain, outage: Outage) -> None:
+    def __init__(self, drain: Drain, outage: Outage, watch: WriteWatch) -> None:
         self._drain = drain
         self._outage = outage
+        self._watch = watch
 
     async def why_not_ready(self) -> str | None:
         if self._drain.state != "serving":
             return "draining"
         if self._outage.told:
             return "store_unavailable"
+        if self._watch.refusal is not None:
+            return "store_refuses_writes"
         return None

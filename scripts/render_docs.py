@@ -19,7 +19,7 @@ from gateway.environ import NAMES_WITHOUT_EFFECT, leaves
 from gateway.kernel.errors import ErrorKind, GatewayError
 from gateway.kernel.json import loads
 from gateway.settings import GatewaySettings
-from gateway.store.keys import render_markdown
+from gateway.store import keys, rights
 from gateway.turn.events import ErrorInfo
 from scripts import docs_logging, docs_losses, docs_metrics, generated
 from scripts.generated import ROOT
@@ -104,7 +104,7 @@ def pages() -> dict[Path, str]:
     reference = ROOT / "docs" / "reference"
     return {
         reference / "settings.md": GENERATED + settings_page(),
-        reference / "redis-keys.md": GENERATED + render_markdown(),
+        reference / "redis-keys.md": GENERATED + keys.render_markdown() + "\n" + rights.render_markdown(),
         reference / "errors.md": GENERATED + errors_page(),
         reference / "logging.md": GENERATED + docs_logging.logging_page(_prose(docs_logging.INTRO)),
         reference / "losses.md": GENERATED + losses_page(),

@@ -13,7 +13,7 @@ from opentelemetry import trace
 
 from gateway.environ import SettingsError, seal_ring
 from gateway.kernel.clock import SystemClock
-from gateway.kernel.errors import StoreError
+from gateway.kernel.errors import StoreError, StoreForbidden
 from gateway.kernel.signals import TOLD_TWICE, stop_signals
 from gateway.store.backends import check_store, open_stores
 from gateway.telemetry.logs import setup_logs
@@ -47,6 +47,9 @@ async def run_worker(
     async with open_stores(url, SystemClock(), ring=ring) as stores:
         try:
             await check_store(stores)
+        except StoreForbidden as error:
+            print(f"lingma-gateway: {error}", file=sys.stderr)
+            return USAGE_ERROR
         except StoreError as error:
             print(f"lingma-gateway: {error}", file=sys.stderr)
             return FAILURE

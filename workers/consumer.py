@@ -93,20 +93,26 @@ class Consumer:
     # -- reading ------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Read for ever. While the store is away, ask for it with growing pauses."""
+        """Read for ever. While the store is away, ask for it with growing pauses; told once."""
         pause = RETRY_MIN_S
+        away = False
         while True:
             try:
                 await self._streams.ensure_group(self._key, GROUP)
                 await self._handle_pending()
                 self.caught_up.set()
                 pause = RETRY_MIN_S
+                if away:
+                    away = False
+                    log.info("consumer.store_back")
                 while True:
                     await self._handle_all(await self._read(pending=False))
                     if self._look_back:
                         await self._handle_pending()
             except StoreError as error:
-                log.warning("consumer.store_unavailable", extra={"again_in_s": pause, "error": str(error)})
+                if not away:
+                    away = True
+                    log.warning("consumer.store_unavailable", extra={"error": error.message})
             await asyncio.sleep(pause)
             pause = min(pause * 2, RETRY_MAX_S)
 

@@ -30,8 +30,9 @@ SLOT_RENEW_S = 2.0
 SLOT_TTL_S = 10.0
 READERS_S = 1.0
 LOOK_S = 0.25
-RETRY_S = 0.25
-"""Between two beats while the store is away."""
+RETRY_MIN_S = 0.25
+RETRY_MAX_S = 1.0
+"""Between two beats while the store is away, or refuses them."""
 SOFTWARE = importlib.metadata.version("lingma-gateway")
 
 
@@ -56,6 +57,8 @@ class Heartbeat:
         self._current = asyncio.Event()
         self.store_ok = False
         """Whether the last beat was written."""
+        self._told: bool | None = None
+        """What was last logged of it."""
 
     def announce(self) -> None:
         """The record has changed: write it now instead of at the next beat."""
@@ -87,14 +90,17 @@ class Heartbeat:
 
     async def beat(self) -> None:
         """Write the record every BEAT_S, at once after a change and after an outage."""
+        retry_s = RETRY_MIN_S
         while True:
             self._changed.clear()
             try:
                 await self._write()
-            except StoreUnavailable:
-                self._note_store(False)
-                await self._pause(RETRY_S)
+            except StoreUnavailable as error:
+                self._note_store(False, error.message)
+                await self._pause(retry_s)
+                retry_s = min(retry_s * 2, RETRY_MAX_S)
             else:
+                retry_s = RETRY_MIN_S
                 self._note_store(True)
                 if not self._changed.is_set():
                     self._current.set()
@@ -116,10 +122,11 @@ class Heartbeat:
     def _readiness(self) -> list[tuple[bool, str, bool]]:
         return [(one.ready, one.login, one.state == WAITING) for one in self._pool.snapshot()]
 
-    def _note_store(self, ok: bool) -> None:
-        if ok is not self.store_ok:
-            self.store_ok = ok
-            log.log(logging.INFO if ok else logging.WARNING, "heartbeat.store", extra={"ok": ok})
+    def _note_store(self, ok: bool, why: str = "") -> None:
+        self.store_ok = ok
+        if ok is not self._told:
+            self._told = ok
+            log.log(logging.INFO if ok else logging.WARNING, "heartbeat.store", extra={"ok": ok, "why": why})
 
     async def _write(self) -> None:
         runner = self._runner

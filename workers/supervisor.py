@@ -38,7 +38,8 @@ FIRST_START_HOLD_S = 5.0
 CATCH_UP_S = 2.0
 CANCEL_WAIT_S = 3.0
 LEAVE_S = 2.0
-RETRY_S = 0.5
+RETRY_MIN_S = 0.25
+RETRY_MAX_S = 2.0
 PREPARE_MIN_S = 5.0
 PREPARE_MAX_S = 300.0
 POLL_S = 0.05
@@ -230,15 +231,19 @@ class Worker:
     async def _take_over(self) -> int:
         """The epoch of this incarnation; what the one before left running is ended. Waits for the store."""
         indexes = [one.index for one in self._pool.snapshot()]
+        pause, told = RETRY_MIN_S, False
         while True:
             try:
                 epoch = await next_epoch(self._stores, self.settings.worker_id, self._clock)
                 await clear_up(self._stores, self.settings.worker_id, epoch, indexes)
-            except StoreUnavailable:
-                log.warning("worker.waits_for_store")
+            except StoreUnavailable as error:
+                if not told:
+                    told = True
+                    log.warning("worker.waits_for_store", extra={"why": error.message})
             else:
                 return epoch
-            await asyncio.sleep(RETRY_S)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, RETRY_MAX_S)
 
     def _assemble(self, epoch: int) -> _Parts:
         stores, settings = self._stores, self.settings

@@ -293,7 +293,7 @@ class JobTurn:
             return
         assert self._feed is not None
         assert self._placement is not None
-        silent_s = now - self._feed.last_at
+        silent_s = now - max(self._feed.last_at, self._client.hub.heard_from)
         if silent_s > (SILENCE_ACCEPTED_S if self._accepted else SILENCE_QUEUED_S):
             raise WorkerLost("the worker that ran this turn has gone silent")
         record = self._client.directory.worker(self._placement.worker)

@@ -16,11 +16,12 @@ from gateway.jobs.codec import decode_record
 from gateway.jobs.messages import InstanceRecord, WorkerRecord
 from gateway.kernel.aio import shielded
 from gateway.kernel.clock import Clock
-from gateway.kernel.errors import StoreError
+from gateway.kernel.errors import StoreError, StoreUnavailable
 from gateway.kernel.spread import score
 from gateway.store.keys import Keys
 from gateway.store.kv import KVClient
 from gateway.store.leases import Leases
+from gateway.store.writable import WriteWatch
 
 log = logging.getLogger(__name__)
 
@@ -67,11 +68,14 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Directory:
-    def __init__(self, kv: KVClient, leases: Leases, keys: Keys, clock: Clock) -> None:
+    def __init__(
+        self, kv: KVClient, leases: Leases, keys: Keys, clock: Clock, watch: WriteWatch | None = None
+    ) -> None:
         self._kv = kv
         self._leases = leases
         self._keys = keys
         self._clock = clock
+        self._watch = watch
         self._workers: list[WorkerRecord] = []
         self._unreadable: set[str] = set()
         """Workers whose record nobody here can read; each is told once."""
@@ -90,7 +94,11 @@ class Directory:
             await asyncio.sleep(REFRESH_S)
 
     async def refresh(self) -> None:
-        """Read all records. Raises StoreError."""
+        """Read all records. Raises StoreError: of a store that takes no writes, too, for what is missing
+        there says nothing. Then what was known last stays.
+        """
+        if self._watch is not None and self._watch.refusal is not None:
+            raise StoreUnavailable(self._watch.refusal)
         names = await self._leases.holders(self._keys.workers)
         values = await self._kv.kv_mget(*(self._keys.worker(name) for name in names)) if names else []
         records = [

@@ -5,9 +5,9 @@ feed its entries. A feed whose client is slow is parked: its stream leaves the r
 drained, and since the stream itself is the buffer nothing is lost and nobody else waits. A new or unparked
 feed wakes a blocked read through the replica's wake stream.
 
-During an outage of the store feeds simply stay silent; `down_since` tells for how long. When the store comes
-back, feeds whose turn it no longer knows fail with StoreDataLoss. So does a feed whose key holds something
-that is no stream, which would make every read over all of them fail.
+During an outage of the store, be it for writes only, feeds simply stay silent; `down_since` tells for how
+long. When the store comes back, feeds whose turn it no longer knows fail with StoreDataLoss. So does a feed
+whose key holds something that is no stream, which would make every read over all of them fail.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ from gateway.kernel.errors import GatewayError, StoreDataLoss, StoreError, Store
 from gateway.store.keys import Keys
 from gateway.store.streams import Entry, StreamReader, Streams
 from gateway.store.turnlog import TurnLog
+from gateway.store.writable import WriteWatch
 
 log = logging.getLogger(__name__)
 
@@ -180,6 +181,7 @@ class Hub:
         keys: Keys,
         replica_id: str,
         clock: Clock,
+        watch: WriteWatch | None = None,
     ) -> None:
         self.stats = HubStats()
         self.clock = clock
@@ -187,6 +189,7 @@ class Hub:
         self._turns = turns
         self._keys = keys
         self._replica_id = replica_id
+        self._watch = watch
         self._feeds: dict[str, Feed] = {}
         self._buckets = [_Bucket(self, streams, key) for key in keys.wakes(replica_id)]
 
@@ -206,8 +209,18 @@ class Hub:
 
     @property
     def down_since(self) -> float | None:
-        """Loop time at which the first of the failing reads began to fail; None while all is well."""
-        return min((b.down_since for b in self._buckets if b.down_since is not None), default=None)
+        """Loop time at which reads began to fail, or writes: then workers cannot say anything. None while all
+        is well.
+        """
+        times = [bucket.down_since for bucket in self._buckets]
+        if self._watch is not None:
+            times.append(self._watch.since)
+        return min((at for at in times if at is not None), default=None)
+
+    @property
+    def heard_from(self) -> float:
+        """Loop time before which the silence of a worker says nothing."""
+        return self._watch.recovered_at if self._watch is not None else float("-inf")
 
     def subscribe(self, turn_id: str) -> Feed:
         """Read the turn's frames from its first entry on."""

@@ -20,6 +20,7 @@ GatewayError
 ├── StoreError
 │   ├── StoreUnavailable    the store did not answer
 │   ├── StoreRefused        the store answered that it cannot do this; `word` begins its answer
+│   ├── StoreForbidden      the store's user lacks rights that nothing works without: a fault of configuration
 │   ├── StoreDataLoss       the store answered and no longer has what it had
 │   └── CasUnsupported      this server has no compare-and-swap (latched)
 ├── InvalidKVArgument       a caller's mistake, found before the store was asked
@@ -167,6 +168,10 @@ class StoreRefused(StoreError):
         super().__init__(f"the store refused a command ({word})")
         self.word = word
         """What the server's answer begins with, such as WRONGTYPE. No code that clients see."""
+
+
+class StoreForbidden(StoreError):
+    retryable = False
 
 
 class StoreDataLoss(StoreError):

@@ -21,9 +21,10 @@ from typing import Final
 from gateway.kernel.clock import Clock
 from gateway.kernel.errors import StoreError, StoreRefused
 from gateway.sessions.store import GRACE_S, BaseSessionCache, SessionEntry, SessionLimits, Totals
+from gateway.store.calls import Arg, Reply, ReplyFuture, gather
 from gateway.store.connect import Redis
 from gateway.store.keys import Keys
-from gateway.store.link import Arg, Reply, ReplyFuture, Script, gather
+from gateway.store.scripts import Script
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 from gateway.kernel.clock import Clock
-from gateway.kernel.errors import StoreUnavailable
+from gateway.kernel.errors import StoreForbidden, StoreUnavailable
 from gateway.store.connect import Redis, parse_redis_url
 from gateway.store.deadletter import DeadLetters
 from gateway.store.keys import Keys
@@ -19,6 +19,7 @@ from gateway.store.kv_redis import RedisKV
 from gateway.store.leases import Leases
 from gateway.store.leases_memory import MemoryLeases
 from gateway.store.leases_redis import RedisLeases
+from gateway.store.rights import missing_rights
 from gateway.store.sealed import SealedKV
 from gateway.store.sealed_streams import SealedStreams, SealedTurnLog
 from gateway.store.sealing import SealRing
@@ -103,14 +104,20 @@ async def open_memory(clock: Clock) -> AsyncIterator[Stores]:
     )
 
 
-async def check_store(stores: Stores) -> None:
-    """At start: refuse a Redis that is too old, warn of one that evicts. One that is down may come later.
+async def check_store(stores: Stores, *, replay: bool = False) -> None:
+    """At start: refuse a Redis that is too old or forbids us what we need, warn of one that evicts. One that
+    is down may come later. replay: what HTTP upstreams remember is kept there, too.
 
-    Raises StoreError.
+    Raises StoreError, StoreForbidden.
     """
     if stores.redis is None:
         return
     try:
+        if lacks := await missing_rights(stores.redis, replay=replay):
+            where = stores.redis.address.redacted()
+            raise StoreForbidden(
+                f"the user {stores.redis.user!r} of the store {where} lacks rights: {' '.join(lacks)}"
+            )
         info = await stores.redis.server_info()
     except StoreUnavailable as error:
         log.warning("store.unavailable_at_start", extra={"why": error.message})

@@ -1,13 +1,14 @@
 """Which node of a Redis Cluster owns a key, and what to do when it no longer does.
 
 redis-py reads the slot map (in the background: at start, after a redirection, when a node fails). A command
-that is redirected goes once to where it was sent, and one whose keys are just being moved is tried again
-until they are all on one node; nothing else is sent twice. Called by connect.py only.
+that is redirected goes to where it was sent, and one whose keys are just being moved is tried again until
+they are all on one node; nothing else is sent twice. A script whose keys are on neither node runs at the one
+that the slot is being moved to: there they will be. Called by connect.py only.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from redis.asyncio.cluster import ClusterNode, NodesManager
@@ -16,8 +17,9 @@ from redis.exceptions import AskError, MovedError, RedisClusterException, RedisE
 from gateway.kernel.aio import Tasks, supervise
 from gateway.kernel.errors import StoreRefused, StoreUnavailable
 from gateway.store.address import Host
+from gateway.store.calls import ReplyFuture
 from gateway.store.keys import key_slot
-from gateway.store.link import Link, Reply, ReplyFuture
+from gateway.store.link import Link
 
 log = logging.getLogger(__name__)
 
@@ -25,22 +27,34 @@ _REFRESH_S = 5.0
 """The time a reading of the slot map may take."""
 _REFRESH_PAUSE_S = 0.5
 """Between two readings, so that a storm of redirections asks once."""
+_REFRESH_PAUSE_MAX_S = 2.0
+"""The same while it cannot be read."""
 
 _HALF_MOVED_S = 3.0
-"""How long a command of several keys is tried again while some of them are on either of two nodes."""
+"""How long a command is tried again while its keys are on either of two nodes, or nodes disagree."""
 _TRY_AGAIN_S = 0.05
+_TRY_AGAIN_MAX_S = 0.4
+_MAX_HOPS = 3
+"""Redirections of one command: to the owner, from there on to where its key is being moved, and one more."""
+_KEEP_ASKED_S = 60.0
+"""How long there is a link to a node that owns no slot yet, after the last command that was sent there."""
 
-Issue = Callable[[Link], ReplyFuture]
+Issue = Callable[[Link, bool], ReplyFuture]
+"""Send a command over a link; True when the node does not own its key yet."""
 
 
 class _Sent(NamedTuple):
     """A command on its way."""
 
     outer: ReplyFuture
-    key: bytes
+    keys: Sequence[bytes]
     issue: Issue
+    alone: Issue | None
+    """The same for a node that must not be told of more keys than the first."""
     until: float
     """Loop time up to which a node may ask for it to be tried again: it has then done nothing."""
+    pause_s: float = _TRY_AGAIN_S
+    hops: int = 0
 
 
 class Cluster:
@@ -59,6 +73,8 @@ class Cluster:
         self._make_link = make_link
         self._connect_wait_s = connect_wait_s
         self._links: dict[Host, Link] = {}
+        self._asked_at: dict[Host, float] = {}
+        """Loop time at which a command was last sent to a node that does not own its key yet."""
         self._stale = asyncio.Event()
         self._stale.set()
         self._mapped = asyncio.Event()
@@ -97,11 +113,11 @@ class Cluster:
             raise StoreUnavailable(self._down or "no node of the store is known for this key") from None
         return node.host, int(node.port)
 
-    def send(self, key: bytes, issue: Issue) -> ReplyFuture:
-        """Issue a command on the link of the node that owns the key."""
+    def send(self, keys: Sequence[bytes], issue: Issue, alone: Issue | None = None) -> ReplyFuture:
+        """Issue a command on the link of the node that owns its keys, which are in one slot."""
         loop = asyncio.get_running_loop()
         outer: ReplyFuture = loop.create_future()
-        sent = _Sent(outer, key, issue, loop.time() + _HALF_MOVED_S)
+        sent = _Sent(outer, keys, issue, alone, loop.time() + _HALF_MOVED_S)
         if self._mapped.is_set() or self._down is not None:
             self._dispatch(sent)
         else:
@@ -136,44 +152,76 @@ class Cluster:
         if sent.outer.done():
             return
         try:
-            host = self.owner(sent.key)
+            host = self.owner(sent.keys[0])
         except StoreUnavailable as error:
             sent.outer.set_exception(error)
             return
-        self._attempt(sent, host, redirected=False)
+        self._attempt(sent, host)
 
-    def _attempt(self, sent: _Sent, host: Host, *, redirected: bool) -> None:
+    def _attempt(self, sent: _Sent, host: Host, *, asking: bool = False) -> None:
         def done(inner: ReplyFuture) -> None:
-            self._settle(sent, inner, host, redirected)
+            self._settle(sent, inner, host)
 
-        sent.issue(self._link(host)).add_done_callback(done)
+        if asking:
+            self._asked_at[host] = asyncio.get_running_loop().time()
+        sent.issue(self._link(host), asking).add_done_callback(done)
 
-    def _settle(self, sent: _Sent, inner: ReplyFuture, host: Host, redirected: bool) -> None:
+    def _settle(self, sent: _Sent, inner: ReplyFuture, host: Host) -> None:
         outer = sent.outer
         if inner.cancelled():
             outer.cancel()
             return
         error = inner.exception()
         reply = error.__cause__ if isinstance(error, StoreRefused | StoreUnavailable) else None
-        if isinstance(reply, MovedError) or isinstance(error, StoreUnavailable):
+        split, redirected = isinstance(reply, TryAgainError), isinstance(reply, AskError)
+        if isinstance(reply, MovedError) or (isinstance(error, StoreUnavailable) and not split):
             self.refresh()
         if outer.done():
             return
-        loop = asyncio.get_running_loop()
         if error is None:
             outer.set_result(inner.result())
-        elif isinstance(reply, TryAgainError) and loop.time() < sent.until:
-            loop.call_later(_TRY_AGAIN_S, self._dispatch, sent)
-        elif isinstance(reply, AskError) and not redirected:
+        elif isinstance(reply, AskError) and sent.hops < _MAX_HOPS:
             target = (reply.host or host[0], reply.port)
-            if not isinstance(reply, MovedError):
-                # Only the next command on that connection is let in; both leave in one write.
-                self._link(target).call("ASKING").add_done_callback(_seen)
-            self._attempt(sent, target, redirected=True)
-        elif isinstance(reply, AskError):
+            hopped = sent._replace(hops=sent.hops + 1)
+            self._attempt(hopped, target, asking=not isinstance(reply, MovedError))
+        elif (split or redirected) and asyncio.get_running_loop().time() < sent.until:
+            self._tasks.spawn(self._try_again(sent, split=split))
+        elif redirected:
             outer.set_exception(StoreUnavailable("the store keeps moving this key"))
         else:
             outer.set_exception(error)
+
+    async def _try_again(self, sent: _Sent, *, split: bool) -> None:
+        """split: a node lacks some of the keys, which may be because they do not exist. Else nodes send each
+        other's way: at the end of a move they do not learn of it at the same time.
+        """
+        target = await self._target_of_all(sent.keys) if split and sent.alone is not None else None
+        if sent.alone is not None and target is not None:
+            self._attempt(sent._replace(issue=sent.alone), target, asking=True)
+            return
+        await asyncio.sleep(sent.pause_s)
+        self._dispatch(sent._replace(hops=0, pause_s=min(2 * sent.pause_s, _TRY_AGAIN_MAX_S)))
+
+    async def _target_of_all(self, keys: Sequence[bytes]) -> Host | None:
+        """The node that the slot is being moved to, when none of the keys is left where it comes from: what
+        has gone from there, or never was, does not come back.
+        """
+        targets: set[Host | None] = set()
+        try:
+            source = self.owner(keys[0])
+            link = self._link(source)
+            replies = await asyncio.gather(
+                *(link.call("EXISTS", key) for key in keys), return_exceptions=True
+            )
+        except StoreUnavailable:
+            return None
+        for reply in replies:
+            cause = reply.__cause__ if isinstance(reply, StoreRefused) else None
+            if isinstance(cause, AskError) and not isinstance(cause, MovedError):
+                targets.add((cause.host or source[0], cause.port))
+            else:
+                targets.add(None)
+        return targets.pop() if len(targets) == 1 else None
 
     def _link(self, host: Host) -> Link:
         link = self._links.get(host)
@@ -182,6 +230,8 @@ class Cluster:
         return link
 
     async def _keep_map(self) -> None:
+        """Read it whenever it may be stale; what keeps it from being read is told once."""
+        pause, told = _REFRESH_PAUSE_S, ""
         while True:
             await self._stale.wait()
             self._stale.clear()
@@ -190,25 +240,28 @@ class Cluster:
                     await self._nodes.initialize()
             except (RedisClusterException, RedisError, OSError) as error:
                 self._stale.set()
-                log.warning("cluster.map_failed", extra={"error": f"{type(error).__name__}: {error}"})
+                why = f"{type(error).__name__}: {error}"
+                if told != why:
+                    told = why
+                    log.warning("cluster.map_failed", extra={"error": why})
                 if not self._mapped.is_set():
                     self._down = "the store does not tell its slot map"
+                pause = min(2 * pause, _REFRESH_PAUSE_MAX_S)
             else:
+                pause, told = _REFRESH_PAUSE_S, ""
                 self._down = None
                 self._mapped.set()
                 await self._match_links()
-            await asyncio.sleep(_REFRESH_PAUSE_S)
+            await asyncio.sleep(pause)
 
     async def _match_links(self) -> None:
-        """A link to each master; none to nodes that have left or are replicas now."""
+        """A link to each master; none to nodes that have left or are replicas now. A node that is only
+        about to own slots is not on the map yet.
+        """
         masters = {(node.host, int(node.port)) for node in self._nodes.get_nodes_by_server_type("primary")}
         for host in masters:
             self._link(host).start()
-        for host in self._links.keys() - masters:
+        since = asyncio.get_running_loop().time() - _KEEP_ASKED_S
+        self._asked_at = {host: at for host, at in self._asked_at.items() if at > since}
+        for host in self._links.keys() - masters - self._asked_at.keys():
             await self._links.pop(host).aclose()
-
-
-def _seen(future: "asyncio.Future[Reply]") -> None:
-    """Its error is that of the command that follows."""
-    if not future.cancelled():
-        future.exception()

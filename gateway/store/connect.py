@@ -7,6 +7,7 @@ and the composition roots.
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -17,9 +18,12 @@ from redis.backoff import NoBackoff
 
 from gateway.kernel.errors import StoreError
 from gateway.store.address import Host, Kind, StoreAddress, parse_redis_url
+from gateway.store.calls import Arg, ReplyFuture, gather
 from gateway.store.cluster import Cluster
+from gateway.store.following import Follower
 from gateway.store.keys import CLUSTER_BUCKETS
-from gateway.store.link import RESP_VERSION, Arg, Link, ReplyFuture, Script, gather
+from gateway.store.link import RESP_VERSION, Link
+from gateway.store.scripts import Script, with_hidden_keys
 
 __all__ = ["Redis", "ServerInfo", "StoreAddress", "connect", "parse_redis_url"]
 
@@ -93,29 +97,53 @@ class Redis:
         if self._link is not None:
             return self._link.call(*args, timeout_s=timeout_s)
         assert self._cluster is not None
-        return self._cluster.send(key, lambda link: link.call(*args, timeout_s=timeout_s))
+        return self._cluster.send(
+            [key], lambda link, asking: link.call(*args, timeout_s=timeout_s, asking=asking)
+        )
 
     def run(
-        self, script: Script, keys: Sequence[bytes], args: Sequence[Arg], *, timeout_s: float | None = None
+        self,
+        script: Script,
+        keys: Sequence[bytes],
+        args: Sequence[Arg],
+        *,
+        spare: int = 0,
+        timeout_s: float | None = None,
     ) -> ReplyFuture:
-        """Run a script on the node that owns its first key; all its keys must be in one slot."""
+        """Run a script on the node that owns its keys; all of them must be in one slot.
+
+        spare: how many of the last keys the script can do without when their node is another for the moment.
+        """
         if self._link is not None:
             return self._link.script(script, keys, args, timeout_s=timeout_s)
         assert self._cluster is not None
-        return self._cluster.send(keys[0], lambda link: link.script(script, keys, args, timeout_s=timeout_s))
+        named = len(keys) - spare
 
-    def dedicated(self, key: bytes) -> Link:
+        def issue(link: Link, asking: bool, *, named: int = named) -> ReplyFuture:
+            hidden = keys[named:]
+            told = with_hidden_keys(script, len(hidden)) if hidden else script
+            return link.script(told, keys[:named], [*hidden, *args], timeout_s=timeout_s, asking=asking)
+
+        alone = functools.partial(issue, named=1) if named > 1 else None
+        return self._cluster.send(keys[:named], issue, alone)
+
+    def dedicated(self, key: bytes) -> Follower:
         """A connection of its own to the node that owns `key`, for commands that block. The caller closes it.
 
         On a Cluster it moves with the key: the call that finds it gone fails with StoreUnavailable.
         """
-        return self._make_link(key)
+        return Follower(self._make_link(key), lambda host: self._asked_link(key, host))
 
     # ---- state
 
     @property
     def address(self) -> StoreAddress:
         return self._address
+
+    @property
+    def user(self) -> str:
+        """Whose rights count there."""
+        return self._address.username or "default"
 
     @property
     def kind(self) -> Kind:
@@ -148,30 +176,35 @@ class Redis:
     @property
     def lost_at(self) -> float | None:
         """Loop time of the oldest loss of a shared connection that has not been made again."""
-        return min((at for link in self._links() if (at := link.lost_at) is not None), default=None)
+        return min((at for link in self.links if (at := link.lost_at) is not None), default=None)
 
     @property
     def reconnects(self) -> int:
         return self._side.reconnects
 
+    @property
+    def links(self) -> list[Link]:
+        """The shared connections, one a node."""
+        return [self._link] if self._link is not None else self._cluster.links if self._cluster else []
+
     async def wait_connected(self, timeout_s: float) -> None:
         """Raises StoreUnavailable when it is not by then."""
         if self._cluster is not None:
             await self._cluster.wait_mapped(timeout_s)
-        for link in self._links():
+        for link in self.links:
             await link.wait_connected(timeout_s)
 
     async def ping(self) -> float:
         """Seconds until every node had answered. Raises StoreUnavailable."""
         started = asyncio.get_running_loop().time()
         await self.wait_connected(self._connect_wait_s)
-        await gather(link.call("PING") for link in self._links())
+        await gather(link.call("PING") for link in self.links)
         return asyncio.get_running_loop().time() - started
 
     async def server_info(self) -> ServerInfo:
         """Raises StoreError when the server is older than FLOOR, StoreUnavailable when it does not answer."""
         await self.wait_connected(self._connect_wait_s)
-        text: bytes = await self._links()[0].call("INFO")
+        text: bytes = await self.links[0].call("INFO")
         fields = dict(
             line.split(":", 1) for line in text.decode(errors="replace").splitlines() if ":" in line
         )
@@ -191,9 +224,6 @@ class Redis:
             await self._sentinel.aclose()
 
     # ---- making connections
-
-    def _links(self) -> list[Link]:
-        return [self._link] if self._link is not None else self._cluster.links if self._cluster else []
 
     def _make_link(self, key: bytes) -> Link:
         link = Link(
@@ -215,6 +245,16 @@ class Redis:
             connect_wait_s=self._connect_wait_s,
         )
         link.on_connect.append(self._connected)
+        return link
+
+    def _asked_link(self, key: bytes, host: Host) -> Link:
+        """To the node that the slot of the key is being moved to; without a name it is known by that of the
+        other.
+        """
+        assert self._cluster is not None
+        link = self._node_link((host[0] or self._cluster.owner(key)[0], host[1]))
+        link.on_connect.clear()  # it is none of the shared ones
+        link.on_moved = self._cluster.refresh
         return link
 
     def _connected(self) -> None:

@@ -10,6 +10,8 @@ import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
+PATTERNS = ("lg:*", "cpa:*")
+"""Of our own keys, and of those that HOME nodes share."""
 CLUSTER_BUCKETS = 16
 """Hash tags for turns on a Cluster: enough to spread them, few enough for one blocking read each."""
 
@@ -125,6 +127,9 @@ class Keys:
     def wakes(self, replica: str) -> Sequence[bytes]:
         """The wake streams of a replica, one a bucket, in the order of bucket_of()."""
         return [self.wake(replica, bucket) for bucket in range(self.buckets)]
+
+    def probe(self, name: str, bucket: int) -> bytes:
+        return self._key(f"{{b{bucket:02}}}:probe:{name}")
 
     # cluster-wide state
 
@@ -264,6 +269,9 @@ CATALOGUE: tuple[KeySpec, ...] = (
         "that replica",
         "that replica's blocked read",
         "1 h after its last use",
+    ),
+    KeySpec(
+        "probe", "<prefix>:v1:{b<NN>}:probe:<name>", "string", "replicas, twice a second", "nobody", "10 s"
     ),
     KeySpec(
         "session",

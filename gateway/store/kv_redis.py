@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from gateway.kernel.errors import CasUnsupported, StoreError, StoreRefused, StoreUnavailable
+from gateway.store.calls import Arg, Reply
 from gateway.store.kv import (
     PLAIN,
     Dialect,
@@ -23,7 +24,7 @@ from gateway.store.kv import (
     whole_ms,
     whole_seconds,
 )
-from gateway.store.link import Arg, Reply, Script
+from gateway.store.scripts import Script
 
 log = logging.getLogger(__name__)
 

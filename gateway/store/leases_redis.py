@@ -8,8 +8,9 @@ CPU, fifty together: an acquire 6 us in the server and 11 here, a count 5 and 7,
 
 from collections.abc import Sequence
 
+from gateway.store.calls import gather
 from gateway.store.connect import Redis
-from gateway.store.link import Script, gather
+from gateway.store.scripts import Script
 
 _ACQUIRE = Script("lease_acquire")
 _RENEW = Script("lease_renew")

@@ -9,63 +9,33 @@ calling; redis-py's own client takes 11 and 40.
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
-from typing import Any, TypeAlias
+from collections.abc import Callable, Sequence
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import AskError, AuthenticationError, NoScriptError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, MovedError, NoScriptError, RedisError, ResponseError
 
 from gateway.kernel.aio import Tasks, shielded, supervise
 from gateway.kernel.errors import StoreUnavailable
+from gateway.store.calls import Arg, Call, Reply, ReplyFuture, seen
 from gateway.store.refusals import refusal, word_of
+from gateway.store.scripts import Script
 
 log = logging.getLogger(__name__)
-
-Arg: TypeAlias = bytes | str | int | float
-Reply: TypeAlias = Any
-"""bytes, int, None, or a list of replies; the caller knows which. Errors are exceptions on the future."""
-ReplyFuture: TypeAlias = "asyncio.Future[Reply]"
 
 RESP_VERSION = 2
 MAX_PENDING = 50_000
 MAX_PENDING_BYTES = 64 * 1024 * 1024
 _BACKOFF_S = 0.05
 _MAX_BACKOFF_S = 1.0
+_MIN_STAY_S = 1.0
+_MAX_STAY_S = 8.0
+"""How long a connection to a server that takes no writes is kept before the next look for another."""
 _CLOSE_S = 1.0
 _CLOSED = "the connection to the store is closed"
-
-
-class Script:
-    """A Lua script of this package."""
-
-    def __init__(self, name: str, text: str | None = None) -> None:
-        self.name = name
-        self.text = (Path(__file__).parent / "lua" / f"{name}.lua").read_text() if text is None else text
-        self.sha1 = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
-
-
-class _Call:
-    __slots__ = ("deadline", "fallback", "future", "packed", "size")
-
-    def __init__(
-        self, packed: bytes, future: ReplyFuture, deadline: float, fallback: Sequence[Arg] | None
-    ) -> None:
-        self.packed = packed
-        self.size = len(packed)
-        self.future = future
-        self.deadline = deadline
-        self.fallback = fallback
-        """The command to send instead when the server does not know the script."""
-
-    def fail(self, why: str) -> None:
-        if not self.future.done():
-            self.future.set_exception(StoreUnavailable(why))
 
 
 class _Lost(Exception):
@@ -104,13 +74,15 @@ class Link:
         self.lost_at: float | None = None
         """Loop time at which the connection was lost; None while there is one, and before the first."""
         self._closed = False
-        self._unsent: list[_Call] = []
-        self._sent: deque[_Call] = deque()
+        self._unsent: list[Call] = []
+        self._sent: deque[Call] = deque()
         self._bytes = 0
         self._wake = asyncio.Event()
         self._drop = asyncio.Event()
         self._known_scripts: set[str] = set()
         self._connects = 0
+        self._stay_s = _MIN_STAY_S
+        self._stay_until = float("-inf")
         self.on_connect: list[Callable[[], None]] = []
         """Called after each connect, when the calls that waited for it are queued."""
         self.on_moved: Callable[[], None] | None = None
@@ -118,8 +90,8 @@ class Link:
 
     # ---- calling
 
-    def call(self, *args: Arg, timeout_s: float | None = None) -> ReplyFuture:
-        """Send a command; the future gives its reply.
+    def call(self, *args: Arg, timeout_s: float | None = None, asking: bool = False) -> ReplyFuture:
+        """Send a command; the future gives its reply. asking: to the node that its key is being moved to.
 
         Fails with StoreUnavailable when there is no connection (after connect_wait_s when one is being made),
         when it is lost before the reply, or when no reply comes for timeout_s (default command_timeout_s; a
@@ -127,27 +99,35 @@ class Link:
         the server's state (refusals.py).
         """
         future: ReplyFuture = asyncio.get_running_loop().create_future()
-        self._issue(args, future, timeout_s, None)
+        self._issue(args, future, timeout_s, None, asking)
         return future
 
-    def call_packed(self, packed: bytes, *, timeout_s: float | None = None) -> ReplyFuture:
+    def call_packed(
+        self, packed: bytes, *, timeout_s: float | None = None, asking: bool = False
+    ) -> ReplyFuture:
         """call() for a command that its caller has packed, as streams_redis.py does with its long ones."""
         future: ReplyFuture = asyncio.get_running_loop().create_future()
-        self._issue(packed, future, timeout_s, None)
+        self._issue(packed, future, timeout_s, None, asking)
         return future
 
     def script(
-        self, script: Script, keys: Sequence[Arg], args: Sequence[Arg], *, timeout_s: float | None = None
+        self,
+        script: Script,
+        keys: Sequence[Arg],
+        args: Sequence[Arg],
+        *,
+        timeout_s: float | None = None,
+        asking: bool = False,
     ) -> ReplyFuture:
         """Run a script: sent in full the first time on a connection, by its hash from then on."""
         future: ReplyFuture = asyncio.get_running_loop().create_future()
         rest = (len(keys), *keys, *args)
         in_full: Sequence[Arg] = ("EVAL", script.text, *rest)
         if script.sha1 in self._known_scripts:
-            self._issue(("EVALSHA", script.sha1, *rest), future, timeout_s, in_full)
+            self._issue(("EVALSHA", script.sha1, *rest), future, timeout_s, in_full, asking)
         else:
             self._known_scripts.add(script.sha1)
-            self._issue(in_full, future, timeout_s, None)
+            self._issue(in_full, future, timeout_s, None, asking)
         return future
 
     def _issue(
@@ -156,7 +136,12 @@ class Link:
         future: ReplyFuture,
         timeout_s: float | None,
         fallback: Sequence[Arg] | None,
+        asking: bool,
     ) -> None:
+        if asking:  # it lets the next command in, and none after it; its error is that of the next one
+            let_in: ReplyFuture = future.get_loop().create_future()
+            let_in.add_done_callback(seen)
+            self._issue(("ASKING",), let_in, timeout_s, None, asking=False)
         if self._down is not None:
             future.set_exception(StoreUnavailable(self._down))
             return
@@ -171,7 +156,7 @@ class Link:
         loop = future.get_loop()
         deadline = loop.time() + (self._command_timeout_s if timeout_s is None else timeout_s)
         self._bytes = total
-        self._unsent.append(_Call(packed, future, deadline, fallback))
+        self._unsent.append(Call(packed, future, deadline, fallback, asking))
         if self._connected.is_set():
             self._wake.set()
         elif len(self._unsent) == 1:
@@ -267,10 +252,7 @@ class Link:
             except (RedisError, OSError, StoreUnavailable) as error:
                 if self._down is None:
                     log.warning("link.connect_failed", extra={"link": self._name, "error": _say(error)})
-                refused = isinstance(error, AuthenticationError)
-                self._go_down(
-                    "the store refuses the credentials" if refused else "the store cannot be reached"
-                )
+                self._go_down(_why(error))
             if self._down is None and asyncio.get_running_loop().time() - started > _MAX_BACKOFF_S:
                 failures = 0
             failures += 1
@@ -302,7 +284,8 @@ class Link:
             why = "; ".join(map(_say, errors.exceptions))
         finally:
             self._fail_all(_CLOSED if self._closed else "the connection to the store was lost")
-        log.warning("link.lost", extra={"link": self._name, "error": why})
+        level = logging.INFO if self._drop.is_set() else logging.WARNING
+        log.log(level, "link.lost", extra={"link": self._name, "error": why})
 
     async def _write(self, connection: AbstractConnection) -> None:
         while True:
@@ -346,26 +329,36 @@ class Link:
             else:
                 self._refused(call, error)
 
-    def _refused(self, call: _Call, error: ResponseError) -> None:
+    def _refused(self, call: Call, error: ResponseError) -> None:
         if isinstance(error, NoScriptError) and call.fallback is not None:
             left_s = call.deadline - asyncio.get_running_loop().time()
-            self._issue(call.fallback, call.future, left_s, None)
+            self._issue(call.fallback, call.future, left_s, None, call.asking)
             return
-        if isinstance(error, AskError) and self.on_moved is not None:
+        if isinstance(error, MovedError) and self.on_moved is not None:
             self.on_moved()
             call.fail("the store has moved this key")
             self.drop()
             return
         call.future.set_exception(refusal(error))
-        if word_of(error) == "READONLY":  # a master no longer: the next connection finds the new one
-            self.drop()
+        if word_of(error) == "READONLY":
+            self._look_elsewhere()
+
+    def _look_elsewhere(self) -> None:
+        """A master no longer: the next connection may find the new one. Where there is none, now and then."""
+        now = asyncio.get_running_loop().time()
+        if now < self._stay_until:
+            return
+        calm = now - self._stay_until > _MAX_STAY_S
+        self._stay_s = _MIN_STAY_S if calm else min(2 * self._stay_s, _MAX_STAY_S)
+        self._stay_until = now + self._stay_s
+        self.drop()
 
     async def _watch(self) -> None:
         """Lose the connection when asked to, or when the oldest command waits too long for its reply.
 
         The head must be late in two looks: after a stall of this process the replies may be here, unread.
         """
-        late: _Call | None = None
+        late: Call | None = None
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(1.0, self._command_timeout_s / 10)):
@@ -380,6 +373,13 @@ class Link:
                 late = head
 
 
+def _why(error: Exception) -> str:
+    """Nothing can be called, in our words."""
+    if isinstance(error, AuthenticationError):
+        return "the store refuses the credentials"
+    return refusal(error).message if isinstance(error, ResponseError) else "the store cannot be reached"
+
+
 def _say(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
@@ -387,12 +387,3 @@ def _say(error: BaseException) -> str:
 async def _hang_up(connection: AbstractConnection) -> None:
     with contextlib.suppress(RedisError, OSError):
         await connection.disconnect()
-
-
-async def gather(futures: Iterable[ReplyFuture]) -> list[Reply]:
-    """The replies of commands issued together. Waits for all of them, then raises the first error."""
-    replies = await asyncio.gather(*futures, return_exceptions=True)
-    for reply in replies:
-        if isinstance(reply, BaseException):
-            raise reply
-    return replies

@@ -7,12 +7,16 @@ A read over 300 streams costs the server 110 us. Packing its 600 arguments would
 packed form of each key and position kept from read to read it is 25 us, 15 of the positions having moved.
 """
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 
-from gateway.kernel.errors import StoreError, StoreRefused
+from gateway.kernel.errors import StoreError, StoreRefused, StoreUnavailable
+from gateway.store.calls import Arg, ReplyFuture, gather
 from gateway.store.connect import Redis
-from gateway.store.link import Arg, Link, ReplyFuture, Script, gather
+from gateway.store.following import Follower
+from gateway.store.refusals import is_half_moved
+from gateway.store.scripts import Script
 from gateway.store.streams import START, Entry, StreamReader
 
 log = logging.getLogger(__name__)
@@ -22,12 +26,14 @@ _SETTLE = Script("stream_settle")
 _BLOCK_MARGIN_S = 3.0
 """How much later than its own time a blocking read may answer before its connection is given up."""
 _KEEP_PACKED = 4096
+_LOOK_S = 0.05
+"""Between two looks at streams that cannot be read together for the moment."""
 
 
 class RedisStreams:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._group_links: dict[bytes, Link] = {}
+        self._group_links: dict[bytes, Follower] = {}
 
     async def append(self, key: bytes, payload: bytes, *, max_len: int | None = None) -> bytes:
         entry_id: bytes = await self._redis.call(key, *_xadd(key, payload, max_len))
@@ -84,7 +90,7 @@ class RedisStreams:
             await gather(self._redis.call(key, b"DEL", key) for key in keys)
 
     def reader(self, bucket_key: bytes) -> StreamReader:
-        return RedisStreamReader(self._redis.dedicated(bucket_key))
+        return RedisStreamReader(self._redis, self._redis.dedicated(bucket_key))
 
     async def aclose(self) -> None:
         """Close the connections of group reads; readers are closed by their owners."""
@@ -93,7 +99,7 @@ class RedisStreams:
         for link in links:
             await link.aclose()
 
-    def _group_link(self, key: bytes) -> Link:
+    def _group_link(self, key: bytes) -> Follower:
         link = self._group_links.get(key)
         if link is None:
             link = self._group_links[key] = self._redis.dedicated(key)
@@ -101,18 +107,43 @@ class RedisStreams:
 
 
 class RedisStreamReader:
-    def __init__(self, link: Link) -> None:
+    def __init__(self, redis: Redis, link: Follower) -> None:
+        self._redis = redis
         self._link = link
         self._packed = _Packed()
 
     async def read(
         self, cursors: Mapping[bytes, bytes], *, block_ms: int, count: int
     ) -> list[tuple[bytes, list[Entry]]]:
-        reply = await self._link.call_packed(
-            self._packed.xread(cursors, block_ms=block_ms, count=count),
-            timeout_s=block_ms / 1000 + _BLOCK_MARGIN_S,
-        )
+        try:
+            reply = await self._link.call_packed(
+                self._packed.xread(cursors, block_ms=block_ms, count=count),
+                timeout_s=block_ms / 1000 + _BLOCK_MARGIN_S,
+            )
+        except StoreUnavailable as error:
+            if not is_half_moved(error):
+                raise
+            return await self._read_apart(cursors, block_ms=block_ms, count=count)
         return [(key, _entries(entries)) for key, entries in reply or ()]
+
+    async def _read_apart(
+        self, cursors: Mapping[bytes, bytes], *, block_ms: int, count: int
+    ) -> list[tuple[bytes, list[Entry]]]:
+        """Each stream by itself, again and again: while their slot is being moved no node reads streams of
+        which it lacks one, and a stream that nobody has written to is on neither.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + block_ms / 1000
+        while True:
+            replies = await gather(
+                self._redis.call(key, b"XREAD", b"COUNT", count, b"STREAMS", key, cursor)
+                for key, cursor in cursors.items()
+            )
+            found = [(key, _entries(entries)) for reply in replies for key, entries in reply or ()]
+            left_s = until - loop.time()
+            if found or left_s <= 0:
+                return found
+            await asyncio.sleep(min(_LOOK_S, left_s))
 
     async def aclose(self) -> None:
         await self._link.aclose()

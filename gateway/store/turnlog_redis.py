@@ -13,9 +13,10 @@ it began with.
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from gateway.store.calls import Arg, gather
 from gateway.store.connect import Redis
 from gateway.store.keys import Keys
-from gateway.store.link import Arg, Script, gather
+from gateway.store.scripts import Script
 from gateway.store.turnlog import MAX_ENTRIES, Fence, TurnRecord, TurnState, Write
 
 _CREATE = Script("turn_create")
@@ -80,7 +81,7 @@ class RedisTurnLog:
         last: Sequence[Arg] = () if entry is None else (entry,)
         args = [state.value, self._max_entries, *held, *last]
         self._turn_keys.pop(turn_id, None)
-        return _WRITES[await self._redis.run(_FINISH, keys, args)]
+        return _WRITES[await self._redis.run(_FINISH, keys, args, spare=2)]
 
     async def renew_leases(self, turn_ids: Sequence[str], *, lease_ms: int) -> list[bool]:
         replies = await gather(

@@ -13,9 +13,10 @@ from gateway.sessions.key import build_key
 from gateway.sessions.store import SessionCache, SessionEntry, SessionLimits
 from gateway.sessions.store_memory import MemorySessionCache
 from gateway.sessions.store_redis import RedisSessionCache
+from gateway.store.calls import Arg, ReplyFuture
 from gateway.store.connect import Redis, connect
 from gateway.store.keys import Keys
-from gateway.store.link import Arg, ReplyFuture, Script
+from gateway.store.scripts import Script
 from tests.support.redis_server import RedisServer
 
 Open = Callable[[SessionLimits, Clock], SessionCache]

@@ -121,6 +121,18 @@ async def talking(streams: list[DialectStream]) -> None:
     await until(lambda: all(len(numbers(stream.text)) >= 3 for stream in streams), "every stream to talk")
 
 
+async def go_on(streams: list[DialectStream]) -> None:
+    """Each of them says more."""
+    said_so_far = [len(numbers(stream.text)) for stream in streams]
+    await until(
+        lambda: all(
+            len(numbers(s.text)) > before + 3 for s, before in zip(streams, said_so_far, strict=True)
+        ),
+        "every stream to go on",
+        8,
+    )
+
+
 # -- sentinels --------------------------------------------------------------------------------------------
 
 
@@ -166,6 +178,43 @@ async def test_streams_go_on_while_the_slots_they_are_kept_in_move(tmp_path: Pat
                 assert (stream.end, numbers(stream.text)) == ("done", list(range(1, 151)))
             for streamed in (False, True):
                 assert await ask(client, CHAT, said("say moved"), stream=streamed) == "moved"
+            await until(redis.idle, "every lease and slot to be free")
+    no_ask_twice(tmp_path)
+
+
+async def test_turns_stream_while_the_slots_they_are_kept_in_stay_half_moved(tmp_path: Path) -> None:
+    """Before any key has moved and after all have: those that run go on, others begin and end."""
+    buckets = sorted(key_slot(key) for key in Keys(buckets=CLUSTER_BUCKETS).wakes("any"))
+    commands = key_slot(Keys(buckets=CLUSTER_BUCKETS).commands("worker"))
+    with cluster() as redis:
+        async with processes(tmp_path, redis.url) as replica, http(replica) as client:
+            streams = [DialectStream(client, CHAT, said("count slowly from 1 to 800")) for _ in range(8)]
+            await talking(streams)
+            # All to one node: several that take slots at once may end up disagreeing, it seems.
+            target = (redis.owner_of(commands) + 1) % 3
+            owners = {slot: redis.owner_of(slot) for slot in (*buckets, commands)}
+            moves = [(slot, source) for slot, source in owners.items() if source != target]
+            for slot, source in moves:
+                redis.begin_to_move(slot, source, target)
+            load = Load(client, lanes=4)
+            await go_on(streams)
+            await load.answered(20)
+            for slot, source in moves:
+                await asyncio.to_thread(redis.move_keys, slot, source, target)
+            await go_on(streams)
+            await load.answered(20)
+            assert all(not stream.end for stream in streams), (
+                "they ended before the moves: nothing was tested"
+            )
+            for slot, _ in moves:
+                redis.end_move(slot, target)
+            await until(lambda: all(redis.agree_on(slot, target) for slot, _ in moves), "the nodes to agree")
+            await load.answered(10)
+            await load.stop()
+            assert load.refused == []
+            for stream in streams:
+                await stream.done(30)
+                assert (stream.end, numbers(stream.text)) == ("done", list(range(1, 801)))
             await until(redis.idle, "every lease and slot to be free")
     no_ask_twice(tmp_path)
 

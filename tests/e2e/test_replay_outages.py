@@ -37,7 +37,10 @@ def away(fleet: Fleet, how: str) -> None:
     if how == "hangs":
         fleet.redis.pause()  # noticed by the first who asks
         return
-    fleet.redis.kill()
+    if how == "is full":
+        fleet.redis.command("CONFIG", "SET", "maxmemory", "1")
+    else:
+        fleet.redis.kill()
     for replica in fleet.replicas:
         replica.ready("/readyz", lambda answer: answer["ready"] is False)
 
@@ -45,6 +48,8 @@ def away(fleet: Fleet, how: str) -> None:
 def back(fleet: Fleet, how: str) -> None:
     if how == "hangs":
         fleet.redis.resume()
+    elif how == "is full":
+        fleet.redis.command("CONFIG", "SET", "maxmemory", "0")
     else:
         fleet.redis.start()
     for replica in fleet.replicas:
@@ -62,12 +67,12 @@ def remembered(turn: int, how: str) -> list[int]:
     if turn < FIRST:
         return list(range(turn))
     if turn < FIRST + AWAY:
-        return []
-    lost = range(FIRST, FIRST + AWAY) if how == "hangs" else range(FIRST + AWAY)
+        return list(range(FIRST)) if how == "is full" else []
+    lost = range(FIRST + AWAY) if how == "restarts empty" else range(FIRST, FIRST + AWAY)
     return [earlier for earlier in range(turn) if earlier not in lost]
 
 
-@pytest.mark.parametrize("how", ["hangs", "restarts empty"])
+@pytest.mark.parametrize("how", ["hangs", "restarts empty", "is full"])
 @pytest.mark.parametrize("client", ["messages", "gemini"])
 async def test_turns_go_on_without_replay_and_replay_comes_back(
     fleet: Fleet, pair: Pair, stack: AsyncExitStack, client: str, how: str

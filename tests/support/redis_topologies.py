@@ -178,13 +178,17 @@ class Nodes(Topology):
         return all(b"cluster_state:ok" in info and b"cluster_size:3" in info for info in infos)
 
     def owner_of(self, slot: int) -> int:
-        """The number of the node that serves it."""
-        ports = [
-            port
-            for first, last, (_, port, *_), *_ in _raw(self.nodes[0], "CLUSTER SLOTS")
-            if first <= slot <= last
-        ]
-        return next(number for number, node in enumerate(self.nodes) if [node.port] == ports)
+        """The number of the node that serves it, in the eyes of the first."""
+        return next(number for number, node in enumerate(self.nodes) if self._served(slot, 0) == [node.port])
+
+    def agree_on(self, slot: int, owner: int) -> bool:
+        """All nodes know who serves it."""
+        return all(self._served(slot, by) == [self.nodes[owner].port] for by in range(len(self.nodes)))
+
+    def _served(self, slot: int, by: int) -> list[int]:
+        """The ports of those that serve it, as a node sees it."""
+        ranges = _raw(self.nodes[by], "CLUSTER SLOTS")
+        return [port for first, last, (_, port, *_), *_ in ranges if first <= slot <= last]
 
     def begin_to_move(self, slot: int, source: int, target: int) -> None:
         self.nodes[target].command("CLUSTER SETSLOT", slot, "IMPORTING", self._ids[source])

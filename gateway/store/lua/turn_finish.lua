@@ -18,5 +18,7 @@ if ARGV[6] then
 end
 redis.call('PEXPIRE', KEYS[1], turn[5])
 redis.call('PEXPIRE', KEYS[2], turn[5])
-redis.call('UNLINK', KEYS[3], KEYS[4])
+-- on a Cluster they may be on their way to another node, where they end by themselves
+redis.pcall('UNLINK', KEYS[3])
+redis.pcall('UNLINK', KEYS[4])
 return 1

@@ -310,18 +310,23 @@ async def test_a_turn_that_a_dead_incarnation_ran_is_lost(bench: Bench, stores: 
     await tasks.aclose()
 
 
-async def test_commands_survive_an_outage(bench: Bench) -> None:
+async def test_commands_survive_an_outage_which_is_told_once(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "workers.consumer")
     bench.run()
     await bench.gateway.submit("a")
     await bench.gateway.until("a", Accepted)
     bench.streams.mode = "off"
     calls = bench.streams.calls
-    await eventually(lambda: bench.streams.calls > calls)
+    await eventually(lambda: bench.streams.calls > calls + 2)
     await bench.gateway.submit("b", upstream_request_id="req-2")
     bench.streams.mode = "on"
     await bench.gateway.until("b", Accepted)
     await bench.settled()
     assert len(bench.client.asks) == 2
+    told = [r.getMessage() for r in caplog.records if r.getMessage().startswith("consumer.store")]
+    assert told == ["consumer.store_unavailable", "consumer.store_back"]
 
 
 async def test_a_read_whose_reply_was_lost_is_repeated(bench: Bench) -> None:

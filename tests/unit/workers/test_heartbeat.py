@@ -108,10 +108,12 @@ async def test_a_change_is_written_at_once(bench: Bench) -> None:
     assert record.draining
 
 
-async def test_a_record_is_written_again_as_soon_as_the_store_is_back(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+async def test_a_record_is_written_again_as_soon_as_the_store_is_back_which_is_told_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "RETRY_S", 0.01)
+    caplog.set_level("INFO", module.__name__)
+    monkeypatch.setattr(module, "RETRY_MIN_S", 0.01)
+    monkeypatch.setattr(module, "RETRY_MAX_S", 0.02)
     bench.kv.mode = "off"
     bench.tasks.spawn(bench.heartbeat.beat())
     await eventually(lambda: bench.kv.calls > 2)
@@ -119,6 +121,8 @@ async def test_a_record_is_written_again_as_soon_as_the_store_is_back(
     bench.kv.mode = "on"
     await eventually(lambda: bench.heartbeat.store_ok, within_s=1)
     assert await bench.record() is not None
+    told = [(vars(r)["ok"], vars(r)["why"]) for r in caplog.records if r.getMessage() == "heartbeat.store"]
+    assert told == [(False, "switched off"), (True, "")]
 
 
 async def test_a_younger_incarnation_takes_over(bench: Bench) -> None:

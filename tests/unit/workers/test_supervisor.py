@@ -177,8 +177,11 @@ async def test_an_embedded_worker_opens_no_port(bench: Bench) -> None:
         assert worker.health_port == 0
 
 
-async def test_a_worker_waits_for_its_store(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "RETRY_S", 0.01)
+async def test_a_worker_waits_for_its_store_and_tells_it_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "RETRY_MIN_S", 0.01)
+    monkeypatch.setattr(module, "RETRY_MAX_S", 0.02)
     kv: Any = Switch(bench.stores.kv, "kv_get")
     kv.mode = "off"
     worker = Worker(settings(), bench.stores._replace(kv=kv), bench.pool)
@@ -189,6 +192,8 @@ async def test_a_worker_waits_for_its_store(bench: Bench, monkeypatch: pytest.Mo
         kv.mode = "on"
         assert await worker.started(5)
         assert (await get(worker.health_port, "/readyz"))[0] == 200
+    told = [vars(r)["why"] for r in caplog.records if r.getMessage() == "worker.waits_for_store"]
+    assert told == ["switched off"]
 
 
 async def test_a_worker_that_never_met_its_store_can_leave(bench: Bench) -> None:

@@ -8,6 +8,7 @@ from gateway.jobs.directory import RESERVE_S, Directory, Wish
 from gateway.jobs.messages import InstanceRecord, ModelInfo, WorkerRecord
 from gateway.kernel.aio import background
 from gateway.kernel.clock import FakeClock
+from gateway.kernel.errors import StoreUnavailable
 from gateway.store.connect import connect
 from gateway.store.keys import Keys
 from gateway.store.kv import KVSetOptions
@@ -15,6 +16,7 @@ from gateway.store.kv_memory import MemoryKV
 from gateway.store.kv_redis import RedisKV
 from gateway.store.leases_memory import MemoryLeases
 from gateway.store.leases_redis import RedisLeases
+from gateway.store.writable import WriteWatch
 from tests.support.redis_server import RedisServer
 
 
@@ -62,6 +64,21 @@ def instance(
         capacity=capacity,
         models=[ModelInfo(key=key) for key in models],
     )
+
+
+async def test_workers_are_still_known_while_the_store_takes_no_writes(fleet: Fleet) -> None:
+    """None of them can say that it lives: that its record has ended means nothing."""
+    watch = WriteWatch(None, fleet.keys, "r1")
+    fleet.directory = Directory(fleet.kv, fleet.leases, fleet.keys, fleet.clock, watch)
+    await fleet.beat("w", instance(0))
+    watch.refusal = "the store refuses commands (OOM)"
+    fleet.clock.advance(60)
+    with pytest.raises(StoreUnavailable, match="OOM"):
+        await fleet.directory.refresh()
+    assert [worker.worker for worker in fleet.directory.workers] == ["w"]
+    watch.refusal = None
+    await fleet.directory.refresh()
+    assert fleet.directory.workers == []
 
 
 async def test_the_least_loaded_instance_is_taken(fleet: Fleet) -> None:

@@ -17,6 +17,7 @@ from gateway.store.keys import Keys
 from gateway.store.streams import StreamReader
 from gateway.store.streams_memory import MemoryStreams
 from gateway.store.streams_redis import RedisStreams
+from gateway.store.writable import WriteWatch
 from tests.support.redis_server import RedisServer
 
 KEYS = Keys()
@@ -401,3 +402,15 @@ async def test_after_an_empty_restart_the_wake_stream_has_an_end() -> None:
                     await asyncio.sleep(0.001)
             await woken(hub, server, "after")
             await ends(server)
+
+
+def test_a_store_that_takes_no_writes_is_as_good_as_away() -> None:
+    watch = WriteWatch(None, KEYS, "r1")
+    hub = Hub(FlakyStreams(), KnownTurns(), KEYS, "r1", FakeClock(), watch)  # type: ignore[arg-type]
+    assert (hub.down_since, hub.heard_from) == (None, float("-inf"))
+    watch.since = 12.0
+    assert hub.down_since == 12.0
+    hub._buckets[0]._down_since = 10.0
+    assert hub.down_since == 10.0
+    watch.recovered_at = 20.0
+    assert hub.heard_from == 20.0

@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 
 from gateway.kernel.clock import FakeClock
-from gateway.kernel.errors import StoreError, StoreUnavailable
+from gateway.kernel.errors import StoreError, StoreForbidden, StoreUnavailable
 from gateway.store.backends import check_store, open_stores
 from gateway.store.connect import ServerInfo
 from gateway.store.kv_memory import MemoryKV
+from tests.support.redis_server import RedisServer
 
 
 async def test_memory_opens_every_port_in_this_process() -> None:
@@ -45,10 +46,16 @@ async def test_a_redis_opens_every_port_on_it(redis_url: str) -> None:
 
 
 class Server:
-    """A Redis of which only the look at it counts."""
+    """A Redis of which only the look at it counts; its user has all rights."""
+
+    kind = "standalone"
+    links = ()
 
     def __init__(self, answer: ServerInfo | StoreError) -> None:
         self._answer = answer
+
+    async def wait_connected(self, timeout_s: float) -> None:
+        pass
 
     async def server_info(self) -> ServerInfo:
         if isinstance(self._answer, StoreError):
@@ -79,6 +86,20 @@ async def test_a_store_that_evicts_is_warned_of(caplog: pytest.LogCaptureFixture
 async def test_a_store_that_is_down_may_come_later(caplog: pytest.LogCaptureFixture) -> None:
     await checked(StoreUnavailable("not there"))
     assert [record.getMessage() for record in caplog.records] == ["store.unavailable_at_start"]
+
+
+async def test_a_user_without_rights_is_refused_by_name_and_without_its_password(
+    redis_server: RedisServer, redis_url: str
+) -> None:
+    redis_server.command("ACL", "SETUSER", "few", "reset", "on", ">hush", "~lg:*", "+@all", "-eval", "-xadd")
+    async with open_stores(redis_url.replace("//", "//few:hush@"), FakeClock()) as stores:
+        with pytest.raises(StoreForbidden) as refused:
+            await check_store(stores)
+        assert "user 'few'" in str(refused.value)
+        assert str(refused.value).endswith("lacks rights: +eval +xadd")
+        assert "hush" not in str(refused.value)
+        with pytest.raises(StoreForbidden, match=r"lacks rights: \+eval \+xadd ~cpa:\*"):
+            await check_store(stores, replay=True)
 
 
 async def test_a_store_that_is_too_old_is_refused() -> None:

@@ -11,7 +11,8 @@ from gateway.kernel.errors import StoreRefused, StoreUnavailable
 from gateway.store import cluster as module
 from gateway.store.connect import Redis, connect
 from gateway.store.keys import key_slot
-from gateway.store.link import Script
+from gateway.store.scripts import Script
+from gateway.store.streams_redis import RedisStreams
 from tests.support.ports import free_port
 from tests.support.resp_server import Error, RespServer
 
@@ -38,7 +39,7 @@ class Nodes:
         return reply(args) if callable(reply) else reply
 
     def slots(self) -> list[Any]:
-        first, second = (server.port for server in self.servers)
+        first, second, *_ = (server.port for server in self.servers)
         ranges = []
         if self.split > 0:
             ranges.append([0, self.split - 1, [b"127.0.0.1", first, b"id0"]])
@@ -97,7 +98,7 @@ async def test_calls_before_the_map_is_read_wait_for_it_and_keep_their_order() -
         assert [command[2] for command in nodes.servers[0].named(b"SET")] == [b"0", b"1", b"2", b"3", b"4"]
 
 
-async def test_a_moved_key_is_followed_once_and_the_map_read_again() -> None:
+async def test_a_moved_key_is_followed_and_the_map_read_again() -> None:
     async with cluster() as (nodes, redis):
         await redis.ping()
         nodes.replies[1, b"GET"] = nodes.moved_to(0)
@@ -111,14 +112,23 @@ async def test_a_moved_key_is_followed_once_and_the_map_read_again() -> None:
         assert nodes.asked(1, b"GET") == 1
 
 
-async def test_a_key_that_moves_in_circles_is_unavailable() -> None:
+async def test_a_key_that_moves_in_circles_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_HALF_MOVED_S", 0.0)
     async with cluster() as (nodes, redis):
         await redis.ping()
         nodes.replies[1, b"GET"] = nodes.moved_to(0)
         nodes.replies[0, b"GET"] = nodes.moved_to(1)
         with pytest.raises(StoreUnavailable, match="moving"):
             await redis.call(HIGH, "GET", HIGH)
-        assert (nodes.asked(1, b"GET"), nodes.asked(0, b"GET")) == (1, 1)
+        assert (nodes.asked(1, b"GET"), nodes.asked(0, b"GET")) == (2, 2)
+
+
+async def test_nodes_that_disagree_for_a_moment_are_asked_again() -> None:
+    async with cluster() as (nodes, redis):
+        await redis.ping()
+        nodes.replies[1, b"GET"] = nodes.moved_to(0)
+        nodes.replies[0, b"GET"] = lambda _: 4 if nodes.asked(0, b"GET") > 3 else nodes.moved_to(1)
+        assert await redis.call(HIGH, "GET", HIGH) == 4
 
 
 async def test_a_key_on_its_way_is_asked_for_once_at_its_new_node() -> None:
@@ -129,6 +139,86 @@ async def test_a_key_on_its_way_is_asked_for_once_at_its_new_node() -> None:
         names = [command[0] for command in nodes.servers[0].commands if command[0] != b"CLUSTER"]
         assert names == [b"PING", b"ASKING", b"SET"]
         assert await redis.call(HIGH, "GET", HIGH) == 1
+
+
+async def test_a_key_on_its_way_from_its_owner_whom_the_map_does_not_know_yet_is_found() -> None:
+    async with cluster() as (nodes, redis):
+        await redis.ping()
+        asked = iter([nodes.moved_to(1, "ASK")])
+        nodes.replies[0, b"GET"] = lambda _: next(asked)
+        back = iter([nodes.moved_to(0), 7])
+        nodes.replies[1, b"GET"] = lambda _: next(back)
+        assert await redis.call(HIGH, "GET", HIGH) == 7
+
+
+async def test_a_script_that_a_new_node_does_not_know_is_asked_for_again_in_full() -> None:
+    """It was sent there before, in vain: what lets a command in counts for one command."""
+    script = Script("x", "return 1")
+
+    def knows_nothing(args: list[bytes]) -> Any:
+        return Error("NOSCRIPT No matching script") if args[0] == b"EVALSHA" else 5
+
+    async with cluster() as (nodes, redis):
+        await redis.ping()
+        nodes.replies[1, b"EVAL"] = nodes.replies[1, b"EVALSHA"] = nodes.moved_to(0, "ASK")
+        nodes.replies[0, b"EVALSHA"] = knows_nothing
+        await redis.run(script, [HIGH], [])
+        await redis.run(script, [HIGH], [])
+        names = [
+            command[0] for command in nodes.servers[0].commands if command[0] not in (b"CLUSTER", b"PING")
+        ]
+        assert names == [b"ASKING", b"EVAL", b"ASKING", b"EVALSHA", b"ASKING", b"EVAL"]
+
+
+@pytest.mark.parametrize("left_behind", [0, 1])
+async def test_a_script_of_keys_that_are_nowhere_runs_where_they_will_be(left_behind: int) -> None:
+    """Only when none of them is left where the slot comes from; else it waits until they are together."""
+    keys = [HIGH, b"{foo}2"]
+    together = False
+
+    def exists(args: list[bytes]) -> Any:
+        return 1 if left_behind and args[1] == HIGH else nodes.moved_to(0, "ASK")
+
+    def run(args: list[bytes]) -> Any:
+        nonlocal together
+        if args[2] == b"1":
+            return [*args[3:]]
+        together = nodes.asked(1, b"EXISTS") >= 4
+        return 9 if together else Error("TRYAGAIN Multiple keys request during rehashing of slot")
+
+    async with cluster() as (nodes, redis):
+        await redis.ping()
+        nodes.replies[1, b"EVAL"] = nodes.replies[1, b"EVALSHA"] = nodes.moved_to(0, "ASK")
+        nodes.replies[0, b"EVAL"] = nodes.replies[0, b"EVALSHA"] = run
+        nodes.replies[1, b"EXISTS"] = exists
+        reply = await redis.run(Script("x", "return 1"), keys, ["a"])
+        assert reply == (9 if left_behind else [*keys, b"a"])
+        assert together is bool(left_behind)
+
+
+async def test_keys_that_may_be_missing_are_not_named() -> None:
+    async with cluster() as (nodes, redis):
+        await redis.ping()
+        nodes.replies[1, b"EVAL"] = lambda args: args[2:]
+        reply = await redis.run(Script("x", "return 1"), [HIGH, b"{foo}2", b"{foo}3"], ["a"], spare=1)
+        assert reply == [b"2", HIGH, b"{foo}2", b"{foo}3", b"a"]
+
+
+async def test_a_node_that_owns_nothing_yet_keeps_its_link() -> None:
+    """It is on no map until its first slot is its own."""
+    async with cluster() as (nodes, redis), RespServer(lambda _: 3) as new:
+        await redis.ping()
+        nodes.servers.append(new)
+        nodes.replies[1, b"SET"] = nodes.moved_to(2, "ASK")
+        assert await redis.call(HIGH, "SET", HIGH, "v") == 3
+        assert redis._cluster is not None
+        redis._cluster.refresh()
+        before = len(nodes.servers[0].named(b"CLUSTER") + nodes.servers[1].named(b"CLUSTER"))
+        await eventually(
+            lambda: len(nodes.servers[0].named(b"CLUSTER") + nodes.servers[1].named(b"CLUSTER")) > before
+        )
+        assert await redis.call(HIGH, "SET", HIGH, "v") == 3
+        assert new.connections == 1
 
 
 async def test_other_errors_are_the_callers() -> None:
@@ -205,6 +295,23 @@ async def test_a_dedicated_connection_moves_with_its_key() -> None:
                 await asyncio.sleep(0.01)
 
         await asyncio.wait_for(found(), 5)
+        await reader.aclose()
+
+
+async def test_streams_that_cannot_be_read_together_are_read_one_by_one() -> None:
+    def xread(args: list[bytes]) -> Any:
+        keys = args[args.index(b"STREAMS") + 1 :]
+        if len(keys) > 2:
+            return Error("TRYAGAIN Multiple keys request during rehashing of slot")
+        return [[keys[0], [[b"1-1", [b"m", b"x"]]]]] if keys[0] == b"{foo}2" else None
+
+    async with cluster() as (nodes, redis):
+        await redis.ping()
+        nodes.replies[1, b"XREAD"] = xread
+        reader = RedisStreams(redis).reader(HIGH)
+        found = await reader.read({HIGH: b"0", b"{foo}2": b"0"}, block_ms=2000, count=5)
+        assert found == [(b"{foo}2", [(b"1-1", b"x")])]
+        assert await reader.read({HIGH: b"0", b"{foo}3": b"0"}, block_ms=60, count=5) == []
         await reader.aclose()
 
 

@@ -9,7 +9,7 @@ from redis.asyncio.connection import SSLConnection
 
 from gateway.kernel.errors import StoreError, StoreUnavailable
 from gateway.store.connect import Redis, ServerInfo, connect
-from gateway.store.link import Script
+from gateway.store.scripts import Script
 from tests.support.ports import free_port
 from tests.support.redis_server import RedisServer
 from tests.support.resp_server import Error, RespServer
@@ -46,7 +46,7 @@ async def test_a_dedicated_connection_blocks_nobody_else(redis_server: RedisServ
     before = redis_server.client_count()
     async with connect(redis_url) as redis:
         reader = redis.dedicated(b"list")
-        taken = reader.call("BLPOP", "list", 5, timeout_s=8)
+        taken = asyncio.create_task(reader.call("BLPOP", "list", 5, timeout_s=8))
         await eventually(lambda: redis_server.client_count() == before + 2)
         async with asyncio.timeout(1):
             await redis.call(b"list", "RPUSH", "list", "a")

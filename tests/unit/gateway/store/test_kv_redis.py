@@ -8,10 +8,11 @@ import pytest
 from redis.exceptions import ResponseError
 
 from gateway.kernel.errors import CasUnsupported, InvalidKVArgument, StoreError, StoreUnavailable
+from gateway.store.calls import Arg
 from gateway.store.kv import KVSetOptions
 from gateway.store.kv_redis import RedisKV
-from gateway.store.link import Arg, Script
 from gateway.store.refusals import refusal
+from gateway.store.scripts import Script
 
 
 def _text(arg: Arg) -> str:

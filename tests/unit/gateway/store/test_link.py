@@ -8,7 +8,9 @@ import pytest
 from redis.asyncio.connection import Connection
 
 from gateway.kernel.errors import StoreRefused, StoreUnavailable
-from gateway.store.link import Link, ReplyFuture, Script, gather
+from gateway.store.calls import ReplyFuture, gather
+from gateway.store.link import Link
+from gateway.store.scripts import Script
 from tests.support.ports import free_port
 from tests.support.redis_server import RedisServer
 from tests.support.resp_server import Error, Hang, HangUp, RespServer
@@ -139,17 +141,6 @@ async def test_a_call_given_up_later_does_not_shift_the_replies(
         await asyncio.sleep(0)
         first.cancel()
         assert await second == b"b"
-
-
-async def test_gather_raises_the_first_error_after_all_have_ended() -> None:
-    def reply(args: list[bytes]) -> object:
-        return Error("ERR no") if args[0] == b"BAD" else 1
-
-    async with RespServer(reply) as server, link_to(server.port) as link:
-        futures = [link.call("GOOD"), link.call("BAD"), link.call("GOOD")]
-        with pytest.raises(StoreRefused, match="ERR"):
-            await gather(futures)
-        assert all(future.done() for future in futures)
 
 
 # ---- scripts

@@ -6,8 +6,9 @@ from redis.asyncio.connection import Connection
 from redis.exceptions import ResponseError
 
 from gateway.kernel.errors import StoreError, StoreRefused, StoreUnavailable
-from gateway.store.link import Link, Script
-from gateway.store.refusals import refusal
+from gateway.store.link import Link
+from gateway.store.refusals import is_about_a_command, refusal, word_in
+from gateway.store.scripts import Script
 from tests.support.resp_server import Error, RespServer
 
 SHA = "f_6b1bf486c81ceb7edf3c093f4c48582e38c0e791"
@@ -41,12 +42,40 @@ async def test_a_server_that_cannot_work_is_unavailable_in_a_script_too(form: st
 
 
 @pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("NOPERM this user has no permissions to run the 'xgroup|create' command", "NOPERM xgroup|create"),
+        ("NOPERM User lingma has no permissions to run the 'xadd' command", "NOPERM xadd"),
+        ("NOPERM this user has no permissions to run the 'xadd' command or its subcommand", "NOPERM xadd"),
+        ("NOPERM No permissions to access a key", "NOPERM"),
+        ("ERR The user executing the script can't run this command or subcommand script: 6b1b", "NOPERM"),
+        (
+            "ERR ACL failure in script: User u has no permissions to run the 'zadd' command script: 6b1b, on",
+            "NOPERM zadd",
+        ),
+        (OLD_REPLIED % "The user executing the script can't run this command or subcommand", "NOPERM"),
+    ],
+)
+async def test_rights_that_are_missing_may_be_given(said: str, told: str) -> None:
+    """They are the administrator's, as the server's state is; the command is named where the server does."""
+    async with link_to_server_that_says(said) as link:
+        with pytest.raises(StoreUnavailable) as refused:
+            await link.call("GET", "k")
+        assert str(refused.value) == f"the store refuses commands ({told})"
+        assert word_in(refused.value) == "NOPERM"
+        assert is_about_a_command(refused.value) is (" " in told)
+
+
+def test_an_error_without_a_reply_has_no_word() -> None:
+    assert word_in(StoreUnavailable("the connection to the store was lost")) == ""
+
+
+@pytest.mark.parametrize(
     ("said", "word"),
     [
         (WRONGTYPE, "WRONGTYPE"),
         (f"{WRONGTYPE} script: 6b1bf486, on @user_script:3.", "WRONGTYPE"),
         (OLD_REPLIED % WRONGTYPE, "WRONGTYPE"),
-        ("NOPERM this user has no permissions", "NOPERM"),
         ("ERR unknown command 'x', with args beginning with: 'secret'", "ERR"),
         ("ERR user_script:2: attempt to compare nil with number script: 6b1bf486", "ERR"),
         (f"ERR Error running script (call to {SHA}): @user_script:2: attempt to index secret ", "ERR"),
