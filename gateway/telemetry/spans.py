@@ -7,6 +7,7 @@ during which it runs; it is in the same trace and as sampled. For the messaging 
 span that submitted it. That must not be the parent too: of two references to one span Jaeger keeps the link.
 """
 
+import os
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -15,6 +16,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.propagate import get_global_textmap
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes as gen_ai
 from opentelemetry.semconv.attributes import error_attributes
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -60,11 +62,12 @@ class StageSpan:
     @property
     def trace(self) -> Trace:
         """For the envelope of a message; both empty without tracing."""
-        if not self.span.get_span_context().is_valid:
+        context = self.span.get_span_context()
+        if not context.is_valid:
             return "", ""
-        carrier: dict[str, str] = {}
-        _propagator.inject(carrier, trace.set_span_in_context(self.span, Context()))
-        return carrier.get("traceparent", ""), carrier.get("tracestate", "")
+        # As the W3C has it; the propagator takes ten times as long.
+        traceparent = f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+        return traceparent, context.trace_state.to_header() if context.trace_state else ""
 
     def tell(self, **attributes: str | int | bool) -> None:
         """Attributes, whose dots are written as two underscores."""
@@ -242,28 +245,51 @@ def traced_app(app: AsgiApp, tracing: Tracing) -> AsgiApp:
     )
 
 
-_QUERY = "gateway.query_string"
-_SEND = "gateway.send"
+_HIDDEN = "gateway.hidden"
+_CAPTURED = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST"
+
+
+def _told_headers() -> frozenset[bytes] | None:
+    """Headers that the instrumentation looks for; None for all, where an operator wants some captured."""
+    if os.environ.get(_CAPTURED):
+        return None
+    return frozenset(name.lower().encode() for name in ("host", "user-agent", *get_global_textmap().fields))
 
 
 def _outside(instrumented: AsgiApp) -> AsgiApp:
     """Hide from the instrumentation the query, which it would export (Gemini clients put their key there),
-    and the pieces of an answer: it looks for headers in each of them, for 4 us.
+    headers that mean nothing to it, all of which it reads eight times over, and the pieces of an answer: it
+    looks for headers in each of them, too.
     """
+    told = _told_headers()
 
     async def outside(scope: Message, receive: Receive, send: Send) -> None:
-        query = scope.get("query_string", b"")
-        await instrumented({**scope, "query_string": b"", _QUERY: query, _SEND: send}, receive, send)
+        if "headers" not in scope:
+            await instrumented(scope, receive, send)
+            return
+        headers = scope["headers"]
+        shown = {
+            **scope,
+            "query_string": b"",
+            "headers": headers if told is None else [header for header in headers if header[0] in told],
+            _HIDDEN: (scope["query_string"], headers, send),
+        }
+        await instrumented(shown, receive, send)
 
     return outside
 
 
 def _inside(app: AsgiApp) -> AsgiApp:
-    """Give the app its query back, and tell the client its trace so that it can be quoted in a report."""
+    """Give the app back what was hidden, and tell the client its trace, to be quoted in reports."""
 
     async def inside(scope: Message, receive: Receive, send: Send) -> None:
-        scope = {**scope, "query_string": scope[_QUERY]}
-        send_piece: Send = scope.pop(_SEND)
+        if _HIDDEN not in scope:
+            await app(scope, receive, send)
+            return
+        query, headers, hidden_send = scope[_HIDDEN]
+        send_piece: Send = hidden_send
+        scope = {**scope, "query_string": query, "headers": headers}
+        del scope[_HIDDEN]
         context = trace.get_current_span().get_span_context()
         if not context.is_valid:
             await app(scope, receive, send)

@@ -1,5 +1,6 @@
 """Spans: names, attributes, links, and what the ASGI wrapping adds and hides."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -201,7 +202,9 @@ async def answer(scope: Message, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-async def ask(app: Any, path: str, query: bytes = b"") -> list[Message]:
+async def ask(
+    app: Any, path: str, query: bytes = b"", headers: Sequence[tuple[bytes, bytes]] = ()
+) -> list[Message]:
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -220,7 +223,7 @@ async def ask(app: Any, path: str, query: bytes = b"") -> list[Message]:
         "raw_path": path.encode(),
         "query_string": query,
         "root_path": "",
-        "headers": [],
+        "headers": list(headers),
         "client": ("127.0.0.1", 5),
         "server": ("127.0.0.1", 8317),
     }
@@ -245,6 +248,39 @@ async def test_a_key_in_the_query_reaches_the_app_but_no_span(recorded: Recorded
     sent = await ask(traced_app(answer, recorded.tracing), "/v1beta/models/m", b"key=AIza-hidden")
     assert sent[1]["body"] == b"key=AIza-hidden"
     assert "hidden" not in recorded.only().to_json()
+
+
+async def echo(scope: Message, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": scope["headers"]})
+    await send({"type": "http.response.body", "body": b""})
+
+
+SENT = [
+    (b"host", b"gateway.example"),
+    (b"traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+    (b"x-team", b"blue"),
+    (b"authorization", b"Bearer sk-hidden"),
+]
+
+
+async def test_the_app_sees_every_header_and_the_trace_goes_on(recorded: Recorded) -> None:
+    sent = await ask(traced_app(echo, recorded.tracing), "/v1/messages", headers=SENT)
+    assert sent[0]["headers"][: len(SENT)] == SENT
+    span = recorded.only()
+    assert f"{span.context.trace_id:032x}" == "0af7651916cd43dd8448eb211c80319c"
+    assert span.attributes is not None
+    assert "gateway.example" in str(span.attributes["http.url"])
+    assert "blue" not in span.to_json()
+
+
+async def test_operators_may_have_headers_recorded(
+    recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST", "x-team")
+    await ask(traced_app(echo, recorded.tracing), "/v1/messages", headers=SENT)
+    span = recorded.only().to_json()
+    assert "blue" in span
+    assert "hidden" not in span
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/livez", "/readyz", "/metrics"])
