@@ -88,7 +88,7 @@ class TurnRun:
         self._engine = engine
         self._turn = turn
         self.losses: list[Loss] = list(turn.losses)
-        """Complete when the first burst has arrived."""
+        """Those of the attempt that answers, complete when the first burst has arrived."""
         self._observers = Observers(turn, engine.recorder, engine.clock, keep_items=engine.trace_content)
         self._observers.figures.losses = self.losses
         self._observers.figures.exemplar = exemplar()
@@ -174,7 +174,6 @@ class TurnRun:
         with stage_span(engine.tracer, "route") as stage:
             route = engine.router.route(self._turn)
             stage.tell(gateway__candidates=len(route.candidates))
-        self.losses.extend(route.losses)
         async with contextlib.AsyncExitStack() as stack:
             with stage_span(engine.tracer, "admission"):
                 await engine.ride_out()
@@ -195,6 +194,7 @@ class TurnRun:
                 candidate = route.candidates[plan.index]
                 if candidate.executor not in used:
                     used.append(candidate.executor)
+                self.losses[:] = _losses(self._turn, route, candidate)
                 call = self._order(candidate, plan, queue_until)
                 try:
                     async with contextlib.aclosing(self._attempt(candidate, call)) as bursts:
@@ -259,8 +259,6 @@ class TurnRun:
 
     def _order(self, candidate: Candidate, plan: Plan, queue_until: float) -> Call:
         """The next attempt, and the figures that say who makes it."""
-        if plan.attempts == 1:
-            self.losses.extend(candidate.executor.losses(self._turn, candidate.model))
         figures = self._observers.figures
         figures.attempts = plan.attempts
         figures.upstream = candidate.executor.name
@@ -313,3 +311,10 @@ class TurnRun:
         self._said_start = True
         self._observers.see(events)
         return [Frame(events)]
+
+
+def _losses(turn: Turn, route: Route, candidate: Candidate) -> list[Loss]:
+    """What a client is told to have lost when that candidate answers."""
+    executor = candidate.executor
+    read = () if executor.capabilities.speaks == turn.raw.dialect else turn.losses
+    return [*read, *route.losses, *executor.losses(turn, candidate.model)]

@@ -79,7 +79,7 @@ def _log_cut(cut: Cut, turn: Turn) -> None:
 
 
 def _turn_headers(turn: Turn, run: TurnRun) -> tuple[tuple[bytes, bytes], ...]:
-    return ((b"x-turn-id", turn.id.encode()), *losses_header([*turn.losses, *run.losses]))
+    return ((b"x-turn-id", turn.id.encode()), *losses_header(run.losses))
 
 
 class _Stream:

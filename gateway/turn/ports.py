@@ -9,6 +9,7 @@ import msgspec
 from gateway.kernel.errors import GatewayError
 from gateway.turn.events import CancelReason
 from gateway.turn.frame import Burst, Frame
+from gateway.turn.items import Dialect
 from gateway.turn.losses import Loss
 from gateway.turn.request import Turn
 
@@ -49,6 +50,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     structured_output: bool = False
     compaction: bool = False
     """Compacts conversations itself, in the dialect `responses`."""
+    speaks: Dialect | None = None
+    """Requests of this dialect go out as their clients wrote them: what reading one lost is not lost."""
 
 
 Replayed: TypeAlias = Literal["injected", "missed", "kept", "forgotten", "dropped", "late"]
@@ -149,7 +152,9 @@ class Executor(Protocol):
     capabilities: Capabilities
 
     def losses(self, turn: Turn, model: str) -> Sequence[Loss]:
-        """What this upstream's model will not honour of the turn; known before anything is sent."""
+        """What this upstream's model will not honour of the turn; known before anything is sent. For turns of
+        the dialect that it speaks this is all there is to tell, what their reading lost included.
+        """
         ...
 
     def attempt(self, call: Call) -> AsyncGenerator[Burst, None]:

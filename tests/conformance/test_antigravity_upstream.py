@@ -96,6 +96,29 @@ async def test_a_picture_of_an_image_model_comes_out_of_the_envelope(stream: boo
         assert on.server.requests[0].body["requestType"] == "image_gen"
 
 
+@streamed_or_not
+@each_envelope
+async def test_a_gemini_clients_settings_are_told_as_lost_where_they_are_lost(
+    stream: bool, envelope: bool
+) -> None:
+    """Its own dialect takes them along; Code Assist has no safety settings."""
+    harassment = types.SafetySetting(
+        category=types.HarmCategory.HARM_CATEGORY_HARASSMENT, threshold=types.HarmBlockThreshold.BLOCK_NONE
+    )
+    resolution = types.MediaResolution.MEDIA_RESOLUTION_LOW
+    config = types.GenerateContentConfig(safety_settings=[harassment], media_resolution=resolution)
+    async with serving(AntigravityServer(envelope=envelope)) as on:
+        asked: Any = {"model": MODEL, "contents": "say x", "config": config}
+        if stream:
+            answers = [chunk async for chunk in await on.google.models.generate_content_stream(**asked)]
+        else:
+            answers = [await on.google.models.generate_content(**asked)]
+        told = answers[0].sdk_http_response.headers or {}  # type: ignore[union-attr]
+        assert told.get("x-gateway-losses") == ("safetySettings:unsupported" if envelope else None)
+        assert ("safetySettings" in on.last) is not envelope
+        assert on.last["generationConfig"]["mediaResolution"] == "MEDIA_RESOLUTION_LOW"
+
+
 @each_envelope
 async def test_structured_answers(envelope: bool) -> None:
     class Found(BaseModel):

@@ -88,7 +88,7 @@ class FakeEngine:
         self.runs: list[FakeRun] = []
 
     def run_turn(self, turn: Turn) -> FakeRun:
-        run = FakeRun(self.script(turn), list(self.losses))
+        run = FakeRun(self.script(turn), [*turn.losses, *self.losses])
         self.turns.append(turn)
         self.runs.append(run)
         return run

@@ -32,7 +32,12 @@ class AntigravityExecutor:
     """See turn.ports.Executor."""
 
     capabilities = Capabilities(
-        images=True, tools="native", reasoning="signed", sampling=True, structured_output=True
+        images=True,
+        tools="native",
+        reasoning="signed",
+        sampling=True,
+        structured_output=True,
+        speaks="gemini",
     )
 
     def __init__(

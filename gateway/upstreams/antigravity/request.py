@@ -159,7 +159,7 @@ def losses_of(turn: Turn, shape: Shape) -> list[Loss]:
     if turn.raw.dialect == "gemini":
         if in_envelope and not {"safetySettings", "safety_settings"}.isdisjoint(turn.raw.body):
             losses.append(Loss("safetySettings", "unsupported"))
-        return losses
+        return losses + [Loss(name, "unsupported") for name in shape.drop if turn.raw.body.get(name)]
     losses += [Loss(f"tools.{tool.name}", "hosted-elsewhere") for tool in turn.tools if tool.kind == "hosted"]
     if turn.parallel_tool_calls is False:
         losses.append(Loss("parallel_tool_calls", "unsupported"))

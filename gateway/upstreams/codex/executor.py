@@ -47,6 +47,7 @@ class CodexExecutor:
             sampling=True,
             structured_output=True,
             compaction=config.compaction,
+            speaks="responses",
         )
         self._http = http
         self._cooldowns = cooldowns
@@ -61,7 +62,10 @@ class CodexExecutor:
         )
 
     def losses(self, turn: Turn, model: str) -> Sequence[Loss]:
-        return losses_of(turn, reasoning=self._parts.config.reasons(model))
+        config = self._parts.config
+        return losses_of(
+            turn, reasoning=config.reasons(model), compaction=config.compaction, drop=config.drop
+        )
 
     def attempt(self, call: Call) -> AsyncGenerator[Burst, None]:
         lane = CodexLane(self._parts, call)

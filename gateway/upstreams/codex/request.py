@@ -274,13 +274,19 @@ def _text_format(turn: Turn) -> JsonObject | None:
     }
 
 
-def losses_of(turn: Turn, *, reasoning: bool = True) -> list[Loss]:
-    """What this upstream will not honour of a turn that is built; one that is edited loses nothing.
+def losses_of(
+    turn: Turn, *, reasoning: bool = True, compaction: bool = False, drop: Sequence[str] = ()
+) -> list[Loss]:
+    """What this upstream will not honour of a turn.
 
-    reasoning: whether the model does.
+    A Responses client's body goes out edited: of what reading it lost, that alone is lost which the upstream
+    does not get either, or which its client could not come back to. reasoning: whether the model does.
+    compaction: whether the upstream does. drop: fields that it refuses.
     """
     if turn.raw.dialect == "responses":
-        return []
+        kept = {"not-stored"} if compaction else {"not-stored", "foreign-compaction"}
+        dropped = [Loss(name, "unsupported") for name in drop if turn.raw.body.get(name)]
+        return [*(loss for loss in turn.losses if loss.reason in kept), *dropped]
     sampling = turn.sampling
     unsupported = ["top_k", "stop", "seed", "presence_penalty", "frequency_penalty"]
     unsupported += ["temperature", "top_p"] if reasoning else []

@@ -3,6 +3,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -39,7 +40,7 @@ from gateway.turn.events import (
 )
 from gateway.turn.frame import Burst, Frame
 from gateway.turn.grammar import check
-from gateway.turn.items import Message, TextPart
+from gateway.turn.items import Dialect, Message, TextPart
 from gateway.turn.losses import Loss
 from gateway.turn.ports import AttemptFailed, Call, Capabilities
 from gateway.turn.request import RawRequest, Turn
@@ -61,10 +62,10 @@ class ScriptedExecutor:
     """Plays one script for each attempt."""
 
     name = "scripted"
-    capabilities = Capabilities()
 
-    def __init__(self, *scripts: Script) -> None:
+    def __init__(self, *scripts: Script, speaks: Dialect | None = None) -> None:
         self._scripts = list(scripts)
+        self.capabilities = Capabilities(speaks=speaks)
         self.calls: list[Call] = []
         self.concluded = 0
         self.closed = 0
@@ -198,6 +199,32 @@ async def test_a_turn_waits_for_a_store_that_has_just_gone_before_anything_is_as
     assert executor.calls == []
     back.set()
     assert await events == WHOLE
+
+
+@pytest.mark.parametrize("speaks", [None, "gemini", "chat"])
+async def test_what_reading_a_request_lost_is_not_lost_to_an_upstream_of_its_dialect(
+    speaks: Dialect | None,
+) -> None:
+    bench = Bench(ScriptedExecutor(says(*WHOLE), speaks=speaks))
+    read = Loss("verbosity", "unsupported")
+    run = bench.engine.run_turn(msgspec.structs.replace(bench.turn(), losses=(read,)))
+    async for _ in run:
+        pass
+    await run.aclose()
+    assert (read in run.losses) is (speaks != "chat")
+    assert Loss("temperature", "unsupported") in run.losses
+
+
+async def test_losses_are_those_of_the_attempt_that_answers() -> None:
+    first, second = ScriptedExecutor(fails("next")), ScriptedExecutor(says(*WHOLE), speaks="chat")
+    bench = Bench(first, second)
+    run = bench.engine.run_turn(
+        msgspec.structs.replace(bench.turn(), losses=(Loss("verbosity", "unsupported"),))
+    )
+    async for _ in run:
+        pass
+    await run.aclose()
+    assert [str(loss) for loss in run.losses] == ["model:served-by-x", "temperature:unsupported"]
 
 
 async def test_a_retry_is_invisible_to_the_client() -> None:

@@ -269,6 +269,12 @@ def test_geminis_own_clients_lose_nothing_on_a_plain_upstream() -> None:
     assert lost(asked, ASSIST) == ["safetySettings:unsupported"]
 
 
+def test_geminis_own_clients_are_told_what_the_operator_leaves_out() -> None:
+    asked = turn(dialect="gemini", body={"safetySettings": [{"category": "x"}], "labels": {}})
+    choosy = Shape(model="gemini-3-pro", executor="gem", drop=("safetySettings", "labels", "serviceTier"))
+    assert lost(asked, choosy) == ["safetySettings:unsupported"]
+
+
 def test_every_kind_of_item_is_taken() -> None:
     items = (
         SAID,

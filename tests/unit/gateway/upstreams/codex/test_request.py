@@ -318,4 +318,14 @@ def test_losses_of_a_turn_that_is_built() -> None:
     plain = losses_of(lossy, reasoning=False)
     assert Loss("reasoning", "unsupported") in plain
     assert Loss("temperature", "unsupported") not in plain
+
+
+def test_losses_of_a_turn_that_is_edited() -> None:
+    """What its reading lost reaches the upstream, but for what is not kept, not open to it or left out."""
+    read = [("store", "not-stored"), ("truncation", "unsupported"), ("input.0", "foreign-compaction")]
+    losses = tuple(Loss(*one) for one in read)
+    asked = turn(dialect="responses", raw={"truncation": "auto"}, losses=losses, sampling=Sampling(top_k=3))
     assert losses_of(turn(dialect="responses", sampling=Sampling(top_k=3))) == []
+    assert losses_of(asked) == [losses[0], losses[2]]
+    assert losses_of(asked, compaction=True) == [losses[0]]
+    assert losses_of(asked, compaction=True, drop=("truncation", "metadata")) == [losses[0], losses[1]]
