@@ -204,7 +204,14 @@ class TurnRun:
                 except AttemptFailed as failure:
                     failed = (candidate.executor.name, str(failure.error.kind))
                     self._observers.figures.failed_attempts.append(failed)
-                    self._after(failure, plan)
+                    error = self._after(failure, plan)
+                if error is not None:
+                    # Not while the failure is handled: both would hold each other and, by their tracebacks,
+                    # everything that the attempt has read, until the garbage is looked at.
+                    try:
+                        raise error
+                    finally:
+                        del error
                 if plan.pause_s:
                     await asyncio.sleep(plan.pause_s)
         finally:
@@ -275,16 +282,17 @@ class TurnRun:
         )
         return self._call
 
-    def _after(self, failure: AttemptFailed, plan: Plan) -> None:
-        """Return when another attempt may follow; raise the failure's error when not."""
+    def _after(self, failure: AttemptFailed, plan: Plan) -> GatewayError | None:
+        """What ends the turn; None when another attempt may follow."""
         if not plan.after(failure):
             if isinstance(failure.error, QueueTimeout | Overloaded):
                 self._engine.admission.reject()
-            raise failure.error from failure
+            return failure.error
         log.info(
             "turn.retried",
             extra={"turn_id": self._turn.id, "again": failure.again, "kind": str(failure.error.kind)},
         )
+        return None
 
     # -- every frame passes here --------------------------------------------------------------------------
 

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 MAX_WAITING_FRAMES = 1024
 """Frames that may wait for a slow client; beyond it the engine waits, and upstream is read no further."""
+MAX_WAITING_BYTES = 4 * 1024 * 1024
+"""The same in bytes of upstream messages, some of which are very long."""
 SETTLE_S = 5.0
 """How long the engine may tidy up after its terminal event before it is closed."""
 LAST_WORDS_S = 1.0
@@ -95,6 +97,7 @@ class _Stream:
         self._loop = asyncio.get_running_loop()
 
         self._waiting: list[Frame] = []
+        self._waiting_bytes = 0
         self._content = False
         self._finished = False
         self._error: ErrorInfo | None = None
@@ -115,10 +118,11 @@ class _Stream:
         try:
             async for burst in self._run:
                 self._waiting += burst
+                self._waiting_bytes += sum(len(frame.raw) for frame in burst if frame.raw is not None)
                 if not self._content:
                     self._content = any(frame.has_content for frame in burst)
                 self._notify()
-                while len(self._waiting) >= MAX_WAITING_FRAMES:
+                while len(self._waiting) >= MAX_WAITING_FRAMES or self._waiting_bytes >= MAX_WAITING_BYTES:
                     self._room = self._loop.create_future()
                     await self._room
         except GatewayError as error:
@@ -132,7 +136,7 @@ class _Stream:
             self._wake.set_result(None)
 
     def _take(self) -> list[Frame]:
-        frames, self._waiting = self._waiting, []
+        frames, self._waiting, self._waiting_bytes = self._waiting, [], 0
         if self._room is not None and not self._room.done():
             self._room.set_result(None)
         return frames

@@ -24,13 +24,15 @@ from gateway.turn.frame import Burst, Frame, terminal_of
 from gateway.turn.ports import UNTRACED, AttemptFailed, Call
 from gateway.upstreams.cooldowns import Account, Cooldowns
 from gateway.upstreams.faults import FAILURE_REST_S, Fault, Rest, error_of
-from gateway.upstreams.http import UpstreamAnswer, UpstreamHttp, UpstreamRequest
+from gateway.upstreams.http import UpstreamAnswer, UpstreamHttp, UpstreamRequest, too_long
 from gateway.wire.sse import SseEvent, SseSplitter
 
 log = logging.getLogger(__name__)
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
-"""Of an answer that is not streamed: images are long."""
+"""Unpacked, of an answer that is not streamed and of what a stream holds before content: images are long."""
+MAX_STREAM_BYTES: Final = 128 * 1024 * 1024
+"""Unpacked, of a stream: of what passes through something stays, such as the text of the final answer."""
 MAX_VALUES: Final = 20_000
 """Of JSON in an event or an answer."""
 MAX_HELD: Final = 50_000
@@ -183,9 +185,13 @@ class Attempt:
 
     async def _streamed(self, answer: UpstreamAnswer) -> AsyncGenerator[Burst, None]:
         splitter = SseSplitter()
+        size = 0
         try:
             async with contextlib.aclosing(answer.chunks()) as chunks:
                 async for chunk in chunks:
+                    size += len(chunk)
+                    if size > (limit := MAX_STREAM_BYTES if self._content else MAX_ANSWER_BYTES):
+                        raise too_long(self._account.upstream, limit)
                     if told := await self._told(self._decoded(splitter.feed(chunk))):
                         yield told
                     if self._lane.ended or self._puzzled:

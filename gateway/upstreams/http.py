@@ -3,6 +3,9 @@
 Knows no dialect and no credential. One per replica, opened by the composition root; executors hold it. Built
 on aiohttp, which costs a quarter of what httpx does for each streamed chunk. What the network does wrong
 becomes an error of the kernel's tree whose text names the upstream, never its address or what it was sent.
+
+Answers are asked for as they are. A server that compresses them all the same is unpacked piece by piece as
+they are read, so that whoever counts the bytes read has counted what they take.
 """
 
 import asyncio
@@ -141,9 +144,7 @@ class UpstreamAnswer:
             async for piece in chunks:
                 size += len(piece)
                 if size > limit:
-                    raise UpstreamProtocol(
-                        f"Upstream {self._request.upstream} answered with more than {limit} bytes"
-                    )
+                    raise too_long(self._request.upstream, limit)
                 pieces.append(piece)
         return b"".join(pieces)
 
@@ -189,7 +190,8 @@ class UpstreamHttp:
     async def post(self, request: UpstreamRequest) -> AsyncIterator[UpstreamAnswer]:
         """The answer as soon as its headers are there; leaving the block early closes the connection.
 
-        Raises UpstreamUnavailable when nobody answered, UpstreamTimeout when nobody did in time.
+        Raises UpstreamUnavailable when nobody answered, UpstreamTimeout when nobody did in time,
+        UpstreamProtocol when what came is no answer.
         """
         if self._session is None:
             raise UpstreamUnavailable("The gateway is shutting down")
@@ -210,6 +212,11 @@ class UpstreamHttp:
             raise UpstreamTimeout(
                 f"Upstream {request.upstream} sent no answer within {limits.first_byte_s:g} s",
                 phase="first_byte",
+            ) from None
+        except aiohttp.ClientResponseError:
+            # No HTTP, or packed in a way that was not asked for and that nobody here can unpack.
+            raise UpstreamProtocol(
+                f"Upstream {request.upstream} sent an answer that cannot be read"
             ) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             # A ValueError is about an address or a header that cannot be written.
@@ -277,6 +284,10 @@ async def _post(
         timeout=aiohttp.ClientTimeout(total=None, connect=request.limits.connect_s),
         trace_request_ctx=connection,
     )
+
+
+def too_long(upstream: str, limit: int) -> UpstreamProtocol:
+    return UpstreamProtocol(f"Upstream {upstream} answered with more than {limit} bytes")
 
 
 def _broken(request: UpstreamRequest, error: Exception) -> UpstreamUnavailable:

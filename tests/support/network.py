@@ -6,6 +6,8 @@ import datetime
 import ipaddress
 import socket
 import ssl
+import sys
+import zlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -13,6 +15,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 LIFE = datetime.timedelta(days=1)
 
@@ -53,6 +60,58 @@ class Mute:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             await reader.readuntil(b"\r\n\r\n")
             self.asked += 1
+
+
+# -- answers that unpack to more than they are --------------------------------------------------------------
+
+MIB = 1024 * 1024
+
+
+class Packed:
+    """A body that holds a piece over and over: small, as each time is packed apart from the others."""
+
+    def __init__(self, encoding: str, piece: bytes, *, times: int, begins: bytes = b"") -> None:
+        self.encoding = encoding
+        if encoding == "gzip":
+            head = zlib.compressobj(9, zlib.DEFLATED, 31)
+            first = head.compress(begins) + head.flush(zlib.Z_FULL_FLUSH)
+            one = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+            self.body = first + (one.compress(piece) + one.flush(zlib.Z_FULL_FLUSH)) * times
+        else:
+            self.body = zstd.compress(begins) + zstd.compress(piece) * times
+
+
+class PackedServer:
+    """Answers whatever it is asked with packed bodies, and counts."""
+
+    def __init__(self, packed: Packed, *, status: int = 200, kind: str = "application/json") -> None:
+        head = f"HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\nconnection: close\r\n"
+        head += f"content-encoding: {packed.encoding}\r\ncontent-length: {len(packed.body)}\r\n\r\n"
+        self._answer = head.encode() + packed.body
+        self.asked = 0
+        self._writers: dict[asyncio.StreamWriter, asyncio.Event] = {}
+
+    @contextlib.asynccontextmanager
+    async def running(self, port: int) -> AsyncIterator["PackedServer"]:
+        server = await asyncio.start_server(self._take, "127.0.0.1", port)
+        try:
+            yield self
+        finally:
+            server.close()
+            for writer, over in self._writers.items():
+                writer.transport.abort()
+                await over.wait()
+
+    async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        over = self._writers[writer] = asyncio.Event()
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            self.asked += 1
+            writer.write(self._answer)
+            await writer.drain()
+            await reader.read()
+        writer.close()
+        over.set()
 
 
 # -- TLS --------------------------------------------------------------------------------------------------

@@ -79,6 +79,7 @@ class AntigravityLane:
         self._turn = turn
         self._base_url = base_url
         self._last = last
+        self._shown = _Shown()
         self._stream = turn.stream or parts.config.stream_only or self._streams_only()
         reader = ItemReader(
             turn_id=turn.id,
@@ -94,9 +95,8 @@ class AntigravityLane:
             input_tokens_estimate=None if native else input_tokens(turn),
             native=native,
             gather=native and self._stream and not turn.stream,
-            observer=self,
+            observer=self._shown,
         )
-        self._replay: replaying.ReplayAttempt | None = None
         self._judged: Fault | None = None
         self._asked = False
         self.gives_back = False
@@ -176,13 +176,13 @@ class AntigravityLane:
         if parts.replay is None:
             return prepared(payload, (), schemas, response_role=role).payload
         with call.stage("replay.read") as stage:
-            self._replay = await replaying.begin(
+            replay = self._shown.to = await replaying.begin(
                 parts.replay, scope, payload, schemas=schemas, response_role=role, fresh=call.fresh
             )
-            stage.tell(gateway__replay__injected=self._replay.replayed)
+            stage.tell(gateway__replay__injected=replay.replayed)
         if scope is not None:
-            call.replayed.append("injected" if self._replay.replayed else "missed")
-        return self._replay.payload
+            call.replayed.append("injected" if replay.replayed else "missed")
+        return replay.payload
 
     def _enveloped(self, request: JsonObject, shape: Shape) -> JsonObject:
         turn, call = self._turn, self._call
@@ -210,25 +210,33 @@ class AntigravityLane:
 
     # -- replay -------------------------------------------------------------------------------------------
 
-    def observe(self, chunk: JsonObject) -> None:
-        """See decode.Observer."""
-        if self._replay is not None:
-            self._replay.observe(chunk)
-
-    def observe_text(self, text: str) -> None:
-        if self._replay is not None:
-            self._replay.observe_text(text)
-
     def conclude(self, fault: Fault | None) -> Coroutine[Any, Any, bool | None] | None:
         """Only an answer that ended well leaves something, and only a refused signature ends a chain."""
-        if self._replay is None:
+        replay = self._shown.to
+        if replay is None:
             return None
         if fault is not None:
-            return self._replay.give_up() if fault.signature else None
-        return _kept(self._replay) if self._decoder.completed else None
+            return replay.give_up() if fault.signature else None
+        return _kept(replay) if self._decoder.completed else None
 
 
 async def _kept(replay: replaying.ReplayAttempt) -> bool | None:
     """Whether the chain is there; None for an answer that had none to give."""
     committed = await replay.commit()
     return None if committed is None else committed == "stored"
+
+
+class _Shown:
+    """See decode.Observer. Not the lane itself, which would hold its decoder and be held by it."""
+
+    def __init__(self) -> None:
+        self.to: replaying.ReplayAttempt | None = None
+        """None until the request is made, and where nothing is remembered."""
+
+    def observe(self, chunk: JsonObject) -> None:
+        if self.to is not None:
+            self.to.observe(chunk)
+
+    def observe_text(self, text: str) -> None:
+        if self.to is not None:
+            self.to.observe_text(text)

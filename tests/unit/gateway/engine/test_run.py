@@ -1,5 +1,7 @@
 import asyncio
 import contextlib
+import gc
+import weakref
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
@@ -225,6 +227,29 @@ async def test_losses_are_those_of_the_attempt_that_answers() -> None:
         pass
     await run.aclose()
     assert [str(loss) for loss in run.losses] == ["model:served-by-x", "temperature:unsupported"]
+
+
+async def test_an_error_is_gone_once_it_is_told() -> None:
+    """Its traceback holds what the attempt has read, which nobody is to look for among the garbage."""
+    told: list[weakref.ref[GatewayError]] = []
+
+    async def refuse(call: Call) -> AsyncGenerator[Burst, None]:
+        try:
+            raise UpstreamUnavailable("full")
+        except UpstreamUnavailable as error:
+            told.append(weakref.ref(error))
+            raise AttemptFailed(error) from None
+        yield []
+
+    bench = Bench(ScriptedExecutor(refuse))
+    gc.collect()
+    gc.disable()
+    try:
+        with contextlib.suppress(UpstreamUnavailable):
+            await bench.events()
+        assert [error() for error in told] == [None]
+    finally:
+        gc.enable()
 
 
 async def test_a_retry_is_invisible_to_the_client() -> None:

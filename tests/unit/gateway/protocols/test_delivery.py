@@ -23,7 +23,7 @@ from gateway.turn.events import (
     TurnEvent,
     TurnFailed,
 )
-from gateway.turn.frame import Burst
+from gateway.turn.frame import Burst, Frame
 from gateway.turn.losses import Loss
 from gateway.turn.request import Turn
 from tests.support.edge import (
@@ -214,8 +214,11 @@ async def test_bursts_that_wait_behind_a_write_leave_together() -> None:
     assert driver.reply.body.endswith(b"data: [DONE]\n\n")
 
 
-async def test_the_engine_waits_when_too_much_waits_for_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivery, "MAX_WAITING_FRAMES", 4)
+@pytest.mark.parametrize("bound", ["MAX_WAITING_FRAMES", "MAX_WAITING_BYTES"])
+async def test_the_engine_waits_when_too_much_waits_for_the_client(
+    monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    monkeypatch.setattr(delivery, bound, 4)
     produced = 0
 
     async def endless(_: Turn) -> AsyncIterator[Burst]:
@@ -223,7 +226,7 @@ async def test_the_engine_waits_when_too_much_waits_for_the_client(monkeypatch: 
         yield burst(STARTED, OPENED)
         for _ in range(100):
             produced += 1
-            yield burst(TextDelta(0, "x"))
+            yield [Frame((TextDelta(0, "x"),), raw=b"x")]
         yield burst(*text_events("x")[-2:])
 
     release = asyncio.Event()

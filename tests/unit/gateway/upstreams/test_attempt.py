@@ -350,6 +350,27 @@ async def test_noise_without_end_is_no_answer() -> None:
         assert (failed.again, "over and over" in failed.error.message) == ("next", True)
 
 
+async def test_noise_is_bounded_in_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts, "MAX_ANSWER_BYTES", 1000)
+    async with against(Upstream(CREATED, *[b": %b\n\n" % (b"x" * 400)] * 3, hang=True)) as bench:
+        failed = await bench.fails()
+        assert (failed.again, failed.error.kind) == ("next", ErrorKind.UPSTREAM_PROTOCOL)
+        assert failed.error.message == "Upstream one answered with more than 1000 bytes"
+
+
+async def test_a_stream_without_end_ends_the_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts, "MAX_ANSWER_BYTES", 1000)
+    monkeypatch.setattr(attempts, "MAX_STREAM_BYTES", 3000)
+    more = event("response.output_text.delta", output_index=0, delta="x" * 1500)
+    upstream = Upstream(CREATED + ADDED + DELTA, more, more, hang=True)
+    async with against(upstream) as bench:
+        upstream.heard = bench.heard
+        result, _ = await bench.run()
+        assert result.error is not None
+        assert result.error.kind == ErrorKind.UPSTREAM_PROTOCOL
+        assert result.error.message == "Upstream one answered with more than 3000 bytes"
+
+
 @pytest.mark.parametrize(
     "body",
     [

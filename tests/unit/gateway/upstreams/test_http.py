@@ -10,6 +10,7 @@ import pytest
 
 from gateway.kernel.errors import UpstreamEof, UpstreamProtocol, UpstreamTimeout, UpstreamUnavailable
 from gateway.upstreams.http import USER_AGENT, HttpLimits, UpstreamHttp, UpstreamRequest
+from tests.support.network import MIB, Packed
 from tests.support.ports import free_port
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -244,6 +245,38 @@ async def test_a_body_that_is_too_long_is_refused_and_an_error_is_cut() -> None:
                 await answer.read(1000)
         async with http.post(request(server.port)) as answer:
             assert len(await answer.read_error()) == 65536
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        b"220 mail.example ESMTP\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-encoding: br\r\ncontent-length: 4\r\n\r\n\x0b\x01\x80a",
+    ],
+    ids=["another protocol", "packed as nobody here unpacks it"],
+)
+async def test_what_is_no_answer_is_told_as_that(says: bytes) -> None:
+    server = Server(says, then="close")
+    async with serving(server) as http:
+        with pytest.raises(UpstreamProtocol, match="Upstream one sent an answer that cannot be read"):
+            async with http.post(request(server.port)):
+                pass
+
+
+async def test_an_answer_is_unpacked_no_faster_than_it_is_read() -> None:
+    """A gigabyte of it arrives in one megabyte, and what is not wanted is never unpacked."""
+    packed = Packed("gzip", b"a" * (16 * MIB), times=64)
+    assert len(packed.body) < 2 * MIB
+    head = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(packed.body)
+    server = Server(head + packed.body)
+    async with serving(server) as http:
+        async with http.post(request(server.port)) as answer, contextlib.aclosing(answer.chunks()) as chunks:
+            assert len(await anext(chunks)) <= 2 * MIB
+        async with http.post(request(server.port)) as answer:
+            with pytest.raises(UpstreamProtocol, match="more than 20000000 bytes"):
+                await answer.read(20_000_000)
+        async with http.post(request(server.port)) as answer:
+            assert await answer.read_error() == b"a" * 65536
 
 
 async def test_redirects_are_not_followed() -> None:
