@@ -288,7 +288,7 @@ class Attempt:
         await self._conclude(fault)
         if fault.signature and self._lane.gives_back:
             return AttemptFailed(error_of(fault.info), again="fresh")
-        return AttemptFailed(error_of(fault.info), again=fault.again, or_again=_is_soft(fault))
+        return AttemptFailed(error_of(fault.info), again=fault.again, or_again=_may_pass(fault))
 
     def _tell_log(self, fault: str, message: str) -> None:
         call = self._call
@@ -348,8 +348,8 @@ async def _done(work: Coroutine[Any, Any, bool | None]) -> _Done:
     return _Done(await work)
 
 
-def _is_soft(fault: Fault) -> bool:
-    return fault.rest is not None and fault.rest.soft
+def _may_pass(fault: Fault) -> bool:
+    return fault.rest is not None and fault.rest.soft and not fault.settled
 
 
 def retry_after_s(headers: Mapping[str, str], clock: Clock) -> float | None:

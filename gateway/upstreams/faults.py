@@ -33,7 +33,8 @@ class Rest(msgspec.Struct, frozen=True):
     model_only: bool = False
     """The credential is fine, but not for this model."""
     soft: bool = False
-    """It may be asked all the same when nobody else is there: it only failed, nobody forbade it."""
+    """It may be asked all the same when nobody else is there: it only failed, nobody forbade it; or what was
+    forbidden may have been that one request, and the next one shows whether it was."""
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +43,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     info: ErrorInfo
     again: Again = "no"
     rest: Rest | None = None
+    settled: bool = False
+    """The same request would meet the same, however often it is asked."""
     signature: bool = False
     """The upstream rejected reasoning that it was given back: what replay remembers is of no use."""
 

@@ -10,10 +10,19 @@ import anthropic
 import openai
 import pytest
 
-from tests.fakes.antigravity_brain import NO_CAPACITY, OVERLOADED, Reply, error, limited, text
+from tests.fakes.antigravity_brain import NO_CAPACITY, OVERLOADED, Reply, detail, error, limited, text
 from tests.fakes.antigravity_server import AntigravityServer
 from tests.support.antigravity_sdks import each_envelope, serving
-from tests.support.sdks import ERRORS, conformance, each_protocol, status_of, streamed_or_not, user
+from tests.support.sdks import (
+    ERRORS,
+    by_chat,
+    by_gemini,
+    conformance,
+    each_protocol,
+    status_of,
+    streamed_or_not,
+    user,
+)
 
 pytestmark = conformance
 
@@ -90,6 +99,41 @@ async def test_an_error_inside_a_stream_is_told(ask: Any, envelope: bool) -> Non
         on.server.queue = [Reply(text("one two"), finish=None, error=OVERLOADED.error, pause_s=0.02)]
         with pytest.raises(ERRORS, match=r"(?i)overloaded"):
             await ask(on, "hi", stream=True)
+
+
+POISON = {
+    "forbidden": error(403, "PERMISSION_DENIED", "The caller does not have permission"),
+    "not there": error(404, "NOT_FOUND", "fileSearchStores/mine not found"),
+    "nothing said": error(404, "NOT_FOUND", "Requested entity was not found."),
+    "too large": error(
+        *(429, "RESOURCE_EXHAUSTED", "You exceeded your current quota"),
+        detail(
+            "QuotaFailure",
+            violations=[
+                {"quotaId": "GenerateContentInputTokensPerModelPerMinute-FreeTier", "quotaValue": "20"}
+            ],
+        ),
+        detail("RetryInfo", retryDelay="40s"),
+    ),
+    "a failure": error(500, "INTERNAL", "An internal error has occurred"),
+}
+
+
+@pytest.mark.parametrize("poison", POISON.values(), ids=POISON)
+@each_envelope
+async def test_one_clients_bad_request_takes_no_credential_from_others(envelope: bool, poison: Reply) -> None:
+    """Every credential refuses it, again and again; what others ask is answered all the same."""
+    server = AntigravityServer(envelope=envelope, keys=("one", "two"))
+    project = {"project": server.project} if envelope else {}
+    credentials = [{"id": name, "api_key": name, **project} for name in ("one", "two")]
+    async with serving(server, {"credentials": credentials}) as on:
+        for _ in range(2):
+            on.server.queue = [poison] * 6
+            with pytest.raises(ERRORS):
+                await by_gemini(on, "long words " * 20, stream=False)
+            on.server.queue = []
+            assert await by_gemini(on, "say fine", stream=False) == "fine"
+            assert await by_chat(on, "say fine too", stream=True) == "fine too"
 
 
 # -- other credentials, other addresses -------------------------------------------------------------------

@@ -78,6 +78,50 @@ async def test_a_wait_is_passed_on(gateway: Opener) -> None:
         assert len(gate.server.requests) == 1
 
 
+POISON = {
+    "forbidden": Fault(status=403, error={"message": "You may not use this", "type": "permission_error"}),
+    "a tool's model": Fault(
+        status=404,
+        error={
+            "message": "The model 'x' does not exist",
+            "code": "model_not_found",
+            "param": "tools[0].model",
+        },
+    ),
+    "a tool's server": Fault(
+        status=424, error={"message": "Error retrieving tool list", "code": "http_error"}
+    ),
+    "too large": Fault(
+        status=429,
+        error={
+            "message": "Request too large for gpt-5.2 in organization org-one on tokens per min (TPM): Limit "
+            "30000, Requested 90000.",
+            "type": "tokens",
+            "code": "rate_limit_exceeded",
+        },
+        headers={"retry-after": "60"},
+    ),
+    "a failure": SERVER_ERROR,
+}
+
+
+@pytest.mark.parametrize("poison", POISON.values(), ids=POISON)
+@pytest.mark.parametrize("kind", ["plain", "lone"])
+async def test_one_clients_bad_request_takes_no_credential_from_others(
+    gateway: Opener, kind: str, poison: Fault
+) -> None:
+    """Every credential refuses it, again and again; what others ask is answered by each of them."""
+    async with gateway(kind) as gate:
+        keys = ["sk-one", "sk-two"] if kind == "plain" else ["sk-one"]
+        for _ in range(2):
+            gate.server.faults.update(dict.fromkeys(keys, poison))
+            with pytest.raises(ERRORS):
+                await by_responses(gate, "x", stream=False)
+            gate.server.faults.clear()
+            assert await by_responses(gate, "say fine", stream=False) == "fine"
+            assert await by_chat(gate, "say fine too", stream=True) == "fine too"
+
+
 @each_protocol
 @pytest.mark.parametrize("end", ["cut", "failed", "error"])
 async def test_a_stream_that_dies_ends_as_an_error(gateway: Opener, ask: Any, end: Any) -> None:

@@ -5,6 +5,9 @@ the field at fault, and blames nobody; what concerns a credential rests it and m
 operator's credential and project are never the client's: a refusal of them is told as an upstream that is not
 available.
 
+Where it cannot be told whether a request or a credential is meant, the rest is a soft one, so that the bad
+request of one client takes no credential from others.
+
 Quotas are counted by model. One that is used up names its reason, or a wait of minutes; one of requests a
 minute names a short wait; and some say nothing at all, which forbids nothing.
 """
@@ -44,6 +47,10 @@ _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PROJECT: Final = re.compile(r"\b(?:project_number:|projects?/|project )[\w-]*\d[\w-]*|\bconsumer '[^']*'")
 _NO_CAPACITY: Final = ("no capacity available", "model_capacity_exhausted")
 _CONTEXT: Final = ("exceeds the maximum number of tokens", "payload size exceeds", "context length")
+_MODEL: Final = ("models/", "model ", "publisher model ", "the model ")
+"""What begins a message about a model that is not there."""
+_ENTITY: Final = "requested entity was not found"
+"""All that Code Assist says of a model that is not there, and of anything else."""
 _FILE: Final = re.compile(r"\bfiles?\b[ /]")
 _KEY: Final = ("api key not valid", "api key expired", "api key not found", "user location is not supported")
 """What begins a message about the credential or where it is used from."""
@@ -65,6 +72,8 @@ class Said(NamedTuple):
     """How long to wait, where the error says it itself."""
     daily: bool
     """The quota is counted by the day."""
+    quota_tokens: int | None
+    """The least quota that is reached, where it is one of a minute's input."""
     text: str
     """Everything, lower case, for what is told by words alone."""
 
@@ -84,7 +93,7 @@ def read_error(body: bytes | JsonObject, status: int = 0) -> Said:
     if not status and isinstance(code, int) and not isinstance(code, bool):
         status = code
     message = _text(error, "message").strip() or _text(error, "status")
-    reason, field, delay_s, daily = "", None, None, False
+    reason, field, delay_s, daily, quota_tokens = "", None, None, False, None
     for detail in _details(error):
         match _text(detail, "@type").removeprefix(_TYPE):
             case "ErrorInfo":
@@ -98,12 +107,14 @@ def read_error(body: bytes | JsonObject, status: int = 0) -> Said:
                 field = _field(detail)
             case "QuotaFailure":
                 daily = "perday" in str(detail).lower()
+                quota_tokens = _quota_tokens(detail)
             case _:
                 pass
     if delay_s is None and (told := _RETRY_IN.search(message)) is not None:
         delay_s = _duration(told[1])
     word = _text(error, "status").upper()
-    return Said(status, word, message[:MAX_MESSAGE], reason, field, delay_s, daily, text.lower())
+    message = message[:MAX_MESSAGE]
+    return Said(status, word, message, reason, field, delay_s, daily, quota_tokens, text.lower())
 
 
 def _read(body: bytes) -> Json:
@@ -131,6 +142,17 @@ def _field(detail: JsonObject) -> str | None:
     return None
 
 
+def _quota_tokens(detail: JsonObject) -> int | None:
+    violations = detail.get("violations")
+    found = [
+        int(value)
+        for violation in (violations if isinstance(violations, list) else [])
+        if isinstance(violation, dict) and "InputTokens" in _text(violation, "quotaId")
+        if (value := _text(violation, "quotaValue")).isascii() and value.isdecimal() and len(value) < 16
+    ]
+    return min(found, default=None)
+
+
 def _duration(text: str) -> float | None:
     """`3.5s`, `850ms`, `1h2m3s`."""
     pieces = _DURATION.findall(text)
@@ -142,9 +164,15 @@ def _duration(text: str) -> float | None:
 # -- rules ------------------------------------------------------------------------------------------------
 
 
-def classify(said: Said, *, retry_after_s: float | None = None) -> Fault:
-    """`retry_after_s` is the header's; what the body says is more exact."""
+def classify(said: Said, *, retry_after_s: float | None = None, asked_tokens: int = 0) -> Fault:
+    """`retry_after_s` is the header's; what the body says is more exact. `asked_tokens`: about how long the
+    request was.
+    """
     wait_s = retry_after_s if said.delay_s is None else said.delay_s
+    if said.quota_tokens is not None and asked_tokens > said.quota_tokens and not said.daily:
+        # It alone is more than a minute's tokens: no wait helps, but another credential may have more.
+        info = _info(ErrorKind.RATE_LIMITED, said, None, wait_s)
+        return Fault(name="request_too_large", info=info, again="next")
     for rule in (_gatekeeper, _signature, _context, _refused, _limit, _no_capacity, _model, _request):
         if (fault := rule(said, wait_s)) is not None:
             return fault
@@ -211,8 +239,9 @@ def _refused(said: Said, wait_s: float | None) -> Fault | None:
         retryable=True,
     )
     # A 403 may be about what was asked for as much as about who asks.
-    rest = Rest(AUTH_REST_S, "credential_refused", model_only=said.status == 403 and not words)
-    return Fault(name="auth_unavailable", info=info, again="next", rest=rest)
+    maybe = said.status == 403 and not words
+    rest = Rest(AUTH_REST_S, "credential_refused", model_only=maybe, soft=maybe)
+    return Fault(name="auth_unavailable", info=info, again="next", rest=rest, settled=True)
 
 
 def _limit(said: Said, wait_s: float | None) -> Fault | None:
@@ -249,9 +278,15 @@ def _no_capacity(said: Said, wait_s: float | None) -> Fault | None:
 def _model(said: Said, wait_s: float | None) -> Fault | None:
     if said.status != 404:
         return None
-    if _FILE.search(said.message.lower()):
+    message = said.message.lower()
+    named, unsaid = message.startswith(_MODEL), message.startswith(_ENTITY)
+    if _FILE.search(message):
         return Fault(name="invalid_request", info=_info(ErrorKind.INVALID_REQUEST, said))
-    if "model" not in said.text and said.word != "NOT_FOUND":
+    if said.word == "NOT_FOUND" and not (named or unsaid):
+        # Something else that the request names, which another credential may know.
+        info = _info(ErrorKind.INVALID_REQUEST, said)
+        return Fault(name="invalid_request", info=info, again="next")
+    if not (named or unsaid):
         info = ErrorInfo(
             kind=ErrorKind.UPSTREAM_PROTOCOL,
             message="The upstream has no such endpoint",
@@ -265,8 +300,8 @@ def _model(said: Said, wait_s: float | None) -> Fault | None:
         code="model_not_found",
         param="model",
     )
-    rest = Rest(MODEL_REST_S, "model_unsupported", model_only=True)
-    return Fault(name="model_unsupported", info=info, again="next", rest=rest)
+    rest = Rest(MODEL_REST_S, "model_unsupported", model_only=True, soft=unsaid)
+    return Fault(name="model_unsupported", info=info, again="next", rest=rest, settled=True)
 
 
 def _request(said: Said, wait_s: float | None) -> Fault | None:

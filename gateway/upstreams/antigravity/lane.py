@@ -196,7 +196,9 @@ class AntigravityLane:
     # -- the answer ---------------------------------------------------------------------------------------
 
     def judge(self, status: int, body: bytes, retry_after_s: float | None) -> Fault:
-        self._judged = classify(read_error(body, status), retry_after_s=retry_after_s)
+        asked_tokens = input_tokens(self._turn) if status == 429 else 0
+        said = read_error(body, status)
+        self._judged = classify(said, retry_after_s=retry_after_s, asked_tokens=asked_tokens)
         return self.fault or self._judged
 
     def feed(self, event: SseEvent, seq: int) -> Frame:

@@ -5,7 +5,9 @@ concerns a credential rests it and moves the turn on. The operator's credential 
 upstream's 401 is told as an upstream that is not available.
 
 Errors quote requests. So nothing rests for words that a client could have written: a rest follows from a
-status, a code, or words that the message begins with.
+status, a code, or words that the message begins with. Nor does anything rest for an error that names a field
+of the request: one client's bad request would take every credential from all others. Where it cannot be told
+who is meant, the rest is a soft one.
 """
 
 import re
@@ -38,7 +40,10 @@ _CAPACITY_WORDS = ("selected model is at capacity", "model is at capacity. pleas
 _TOKEN_WORDS = ("invalid or expired token", "refresh_token_reused")
 _NO_MODEL = re.compile(r"(?:the |this |no such )?(?:requested )?model\b")
 """What begins a message about a model that is not there."""
-_REQUEST_STATUSES = frozenset({400, 409, 413, 415, 422})
+_NOT_THE_REQUEST = frozenset({401, 402, 403, 404, 405, 407, 408, 421, 425, 429, 499})
+"""Statuses between 400 and 500 that say something of the credential, the address or the moment."""
+_TOO_LARGE = "request too large"
+"""What begins a message about a request that is larger than the limit of a minute."""
 _REQUEST_CODES = frozenset(
     {
         "cyber_policy",
@@ -121,8 +126,7 @@ def _text(value: Mapping[str, Json], name: str) -> str:
 
 def classify(said: Said, *, now_s: float, retry_after_s: float | None = None) -> Fault:
     """`retry_after_s` is the header's; `now_s` is Unix time, for limits that name their end."""
-    rules = (_gatekeeper, _context, _signature, _previous, _item, _model, _auth, _limit, _missing, _request)
-    for rule in rules:
+    for rule in _RULES:
         if (fault := rule(said, retry_after_s, now_s)) is not None:
             return fault
     return _failure(said, retry_after_s)
@@ -171,6 +175,14 @@ def _previous(said: Said, retry_after_s: float | None, now_s: float) -> Fault | 
     return Fault(name=name, info=_info(ErrorKind.INVALID_REQUEST, said, name))
 
 
+def _field(said: Said, retry_after_s: float | None, now_s: float) -> Fault | None:
+    """Whatever the status: a tool's own model is not there, a file or a tool's server is not open to us."""
+    clients = said.status is None or 400 <= said.status < 500
+    if said.param in (None, "model") or not clients:
+        return None
+    return Fault(name="invalid_request", info=_info(ErrorKind.INVALID_REQUEST, said, said.code or None))
+
+
 def _model(said: Said, retry_after_s: float | None, now_s: float) -> Fault | None:
     """Without this rule a refusal of one model would rest the credential for all of them."""
     worded = said.status == 404 and _NO_MODEL.match(said.begins) is not None
@@ -187,7 +199,7 @@ def _model(said: Said, retry_after_s: float | None, now_s: float) -> Fault | Non
 
 
 def _auth(said: Said, retry_after_s: float | None, now_s: float) -> Fault | None:
-    """A 403 may be about what was asked for as much as about who asks: it rests the model alone."""
+    """A 403 may be about what was asked for as much as about who asks: a soft rest, for the model alone."""
     refused = (
         said.status in (401, 402, 403)
         or said.type in ("authentication_error", "permission_error")
@@ -203,8 +215,15 @@ def _auth(said: Said, retry_after_s: float | None, now_s: float) -> Fault | None
         retryable=True,
     )
     maybe = said.status == 403 or said.type == "permission_error" or said.code == "forbidden"
-    rest = Rest(AUTH_REST_S, "credential_refused", model_only=maybe)
-    return Fault(name="auth_unavailable", info=info, again="next", rest=rest)
+    rest = Rest(AUTH_REST_S, "credential_refused", model_only=maybe, soft=maybe)
+    return Fault(name="auth_unavailable", info=info, again="next", rest=rest, settled=True)
+
+
+def _too_large(said: Said, retry_after_s: float | None, now_s: float) -> Fault | None:
+    """It alone is more than a minute's tokens: no wait helps, but another credential may have more."""
+    if said.status not in (None, 429) or not said.begins.startswith(_TOO_LARGE):
+        return None
+    return Fault(name="request_too_large", info=_info(ErrorKind.RATE_LIMITED, said), again="next")
 
 
 def _limit(said: Said, retry_after_s: float | None, now_s: float) -> Fault | None:
@@ -232,7 +251,9 @@ def _resets_in(said: Said, now_s: float) -> float | None:
 def _request(said: Said, retry_after_s: float | None, now_s: float) -> Fault | None:
     if said.code == "content_filter" or said.code == "content_policy_violation":
         return Fault(name="content_filtered", info=_info(ErrorKind.CONTENT_FILTERED, said))
-    if said.status not in _REQUEST_STATUSES and not _REQUEST_CODES & {said.code, said.type}:
+    status = said.status or 0
+    clients = 400 <= status < 500 and status not in _NOT_THE_REQUEST
+    if not clients and not _REQUEST_CODES & {said.code, said.type}:
         return None
     return Fault(name="invalid_request", info=_info(ErrorKind.INVALID_REQUEST, said, said.code or None))
 
@@ -258,6 +279,12 @@ def _missing(said: Said, retry_after_s: float | None, now_s: float) -> Fault | N
     )
     rest = Rest(FAILURE_REST_S, "no_endpoint", soft=True)
     return Fault(name="no_endpoint", info=info, again="next", rest=rest)
+
+
+_RULES: Final = (
+    *(_gatekeeper, _context, _signature, _previous, _item, _field, _model, _auth),
+    *(_too_large, _limit, _missing, _request),
+)
 
 
 def _failure(said: Said, retry_after_s: float | None) -> Fault:

@@ -11,7 +11,7 @@ from gateway.upstreams.antigravity.errors import (
     read_error,
     refuses_signature,
 )
-from gateway.upstreams.faults import Fault
+from gateway.upstreams.faults import MODEL_REST_S, Fault, Rest
 from tests.fakes.antigravity_brain import (
     FORBIDDEN,
     NO_CAPACITY,
@@ -86,6 +86,42 @@ def test_other_faults_of_the_request(reply: Reply, name: str) -> None:
     assert (fault.info.kind is ErrorKind.CONTEXT_LENGTH) == context
 
 
+def test_what_a_request_names_and_is_not_there_may_be_elsewhere() -> None:
+    store = judged(refused("fileSearchStores/model-x not found.", status=404, word="NOT_FOUND"))
+    assert (store.name, store.again, store.rest) == ("invalid_request", "next", None)
+
+
+def test_a_model_that_is_not_there_is_told_from_anything_that_is_not() -> None:
+    unsupported = (
+        "models/gemini-9 is not found for API version v1beta, or is not supported for generateContent."
+    )
+    for message, soft in ((unsupported, False), ("Requested entity was not found.", True)):
+        fault = judged(refused(message, status=404, word="NOT_FOUND"))
+        assert fault.rest == Rest(MODEL_REST_S, "model_unsupported", model_only=True, soft=soft)
+        assert (fault.name, fault.again, fault.settled) == ("model_unsupported", "next", True)
+
+
+@pytest.mark.parametrize(
+    ("asked_tokens", "quota_id", "name"),
+    [
+        (125_001, "GenerateContentInputTokensPerModelPerMinute-FreeTier", "request_too_large"),
+        (125_000, "GenerateContentInputTokensPerModelPerMinute-FreeTier", "rate_limited"),
+        (900_000, "GenerateRequestsPerMinutePerProjectPerModel", "rate_limited"),
+        (900_000, "GenerateContentInputTokensPerModelPerDay-FreeTier", "usage_limit"),
+    ],
+)
+def test_a_request_that_is_more_than_a_minutes_tokens_rests_nobody(
+    asked_tokens: int, quota_id: str, name: str
+) -> None:
+    violation = {"quotaId": quota_id, "quotaValue": "125000"}
+    details = (detail("QuotaFailure", violations=[violation]), detail("RetryInfo", retryDelay="20s"))
+    reply = error(429, "RESOURCE_EXHAUSTED", "You exceeded your current quota", *details)
+    fault = classify(read_error(dumps(reply.error), 429), asked_tokens=asked_tokens)
+    assert (fault.name, fault.again) == (name, "next")
+    assert (fault.rest is None) is (name == "request_too_large")
+    assert fault.info.kind is ErrorKind.RATE_LIMITED
+
+
 # -- the credential is at fault ---------------------------------------------------------------------------
 
 
@@ -103,13 +139,11 @@ def test_other_faults_of_the_request(reply: Reply, name: str) -> None:
 def test_a_refused_credential_rests_and_is_not_the_clients(reply: Reply) -> None:
     fault = judged(reply)
     assert fault.rest is not None
-    assert (fault.name, fault.again, fault.rest.for_s, fault.rest.soft) == (
-        "auth_unavailable",
-        "next",
-        1800,
-        False,
+    assert (fault.name, fault.again, fault.settled) == ("auth_unavailable", "next", True)
+    maybe = reply.status == 403
+    assert fault.rest == Rest(1800, "credential_refused", model_only=maybe, soft=maybe), (
+        "that may be about the model or this one request as much"
     )
-    assert fault.rest.model_only is (reply.status == 403), "that may be about the model as much"
     assert fault.info.kind is ErrorKind.UPSTREAM_UNAVAILABLE
     assert fault.info.message == "The upstream refused the gateway's credential"
     assert not moves_on(fault)

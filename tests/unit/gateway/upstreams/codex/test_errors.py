@@ -179,11 +179,45 @@ def test_what_a_failed_response_quotes_of_its_request_means_nothing() -> None:
 
 def test_a_refusal_of_what_was_asked_for_rests_that_alone() -> None:
     forbidden = judged(403, {"message": "Project does not have access to model `x`"})
-    assert forbidden.rest == Rest(AUTH_REST_S, "credential_refused", model_only=True)
+    assert forbidden.rest == Rest(AUTH_REST_S, "credential_refused", model_only=True, soft=True)
+    assert forbidden.settled
     assert judged(401, {"message": "x"}).rest == Rest(AUTH_REST_S, "credential_refused")
     assert judged(402, {"message": "x"}).rest == Rest(AUTH_REST_S, "credential_refused")
     expired = judged(None, {"message": "Invalid or expired token."})
     assert expired.rest == Rest(AUTH_REST_S, "credential_refused")
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (
+            404,
+            {"code": "model_not_found", "message": "The model 'x' does not exist", "param": "tools[0].model"},
+        ),
+        (403, {"message": "No access to file-1", "param": "input[0].content[1].file_id"}),
+        (401, {"message": "The server refused the token", "param": "tools[0].authorization"}),
+        (424, {"code": "http_error", "message": "Error retrieving the tools of an MCP server"}),
+        (None, {"code": "http_error", "message": "x", "param": "tools"}),
+        (451, {"message": "not for you"}),
+    ],
+)
+def test_what_names_the_request_rests_nobody_whatever_its_status(status: int | None, error: Any) -> None:
+    fault = judged(status, error)
+    assert (fault.info.kind, fault.rest, fault.again) == (ErrorKind.INVALID_REQUEST, None, "no")
+
+
+@pytest.mark.parametrize("status", [408, 421, 425, 499, 500])
+def test_what_says_something_of_the_moment_is_no_fault_of_the_request(status: int) -> None:
+    assert judged(status, {"message": "x"}).name == "upstream_failed"
+
+
+def test_a_request_that_is_more_than_a_minutes_tokens_rests_nobody() -> None:
+    words = "Request too large for gpt-5.2 in organization org-1 on tokens per min (TPM): Limit 30000"
+    error = {"code": "rate_limit_exceeded", "type": "tokens", "message": words}
+    for status in (429, None):
+        fault = judged(status, error)
+        assert (fault.name, fault.again, fault.rest) == ("request_too_large", "next", None)
+        assert fault.info.kind == ErrorKind.RATE_LIMITED
 
 
 def test_the_operators_credential_is_not_the_clients() -> None:
