@@ -87,7 +87,8 @@ class ReplaySettings(Section):
     isolation: Annotated[Literal["tenant", "shared"], BeforeValidator(lower)] = setting(
         "REPLAY_ISOLATION",
         "tenant",
-        "Who shares what is remembered. tenant: keys of one tenant; shared: all, as HOME nodes do.",
+        "Who shares what is remembered, and an upstream's cached prompts by their key. tenant: keys of one "
+        "tenant; shared: all, as HOME nodes do.",
     )
     clients: Annotated[Literal["all", "messages"], BeforeValidator(lower)] = setting(
         "REPLAY_CLIENTS",

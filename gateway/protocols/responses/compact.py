@@ -33,7 +33,7 @@ class Compact(Responses):
 
     def result(self, turn: Turn, result: TurnResult, raw: bytes | None = None) -> bytes:
         if raw is not None:
-            return whole_response(raw, model=turn.model, codex=False)
+            return whole_response(raw, turn, codex=False)
         return dumps(
             {
                 "id": response_id(turn),

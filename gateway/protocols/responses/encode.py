@@ -80,7 +80,7 @@ class ResponsesEncoder:
         self._response = response_out(turn)
         self._starting_after = starting_after
         self._writer = EventWriter(starting_after)
-        self._lane = RawLane(model=turn.model, codex=self._codex)
+        self._lane = RawLane(turn, codex=self._codex)
         self._out = Output(turn, self._writer)
         self._started = False
         self._ended = False

@@ -2,7 +2,8 @@
 
 They go out byte for byte, but for these edits, made only where they apply:
 
-- `response.model` is the name that the client asked for
+- `response.model` is the name that the client asked for, and `response.prompt_cache_key` its own: the
+  upstream may have been given another one
 - an `output` that ends empty is filled with the items that were done
 - an answer that was cut for its length is told to Codex as completed, which gives up on it otherwise
 - where the gateway had to begin the stream itself, before the upstream had said anything, the upstream's own
@@ -19,6 +20,7 @@ from typing import Final
 import msgspec
 
 from gateway.kernel.json import JsonObject, dumps, loads
+from gateway.turn.request import Turn
 from gateway.wire.edits import edit_members, member, with_data
 from gateway.wire.sse import parse_block
 
@@ -48,8 +50,8 @@ _decode_number = msgspec.json.Decoder(_Numbered).decode
 class RawLane:
     """One stream. `passed` takes its events in order."""
 
-    def __init__(self, *, model: str, codex: bool) -> None:
-        self._model = model
+    def __init__(self, turn: Turn, *, codex: bool) -> None:
+        self._asked = _asked(turn)
         self._codex = codex
         self._own: bytes | None = None
         """The response with which the gateway had to begin."""
@@ -96,7 +98,7 @@ class RawLane:
             return raw
         if event.type in _BEGINNINGS and self._own is not None:
             return b""
-        changed = edit_members(response, {"model": dumps(self._model)})
+        changed = edit_members(response, self._asked)
         kind = event.type
         if kind in _ENDS:
             changed = self._ended(changed)
@@ -141,11 +143,19 @@ class RawLane:
         return [item for item in items if isinstance(item, dict)]
 
 
-def whole_response(raw: bytes, *, model: str, codex: bool) -> bytes:
+def whole_response(raw: bytes, turn: Turn, *, codex: bool) -> bytes:
     """A response that was not streamed, with the same edits."""
-    response = edit_members(raw, {"model": dumps(model)})
+    response = edit_members(raw, _asked(turn))
     incomplete = codex and b'"incomplete"' in response and _status(response) == "incomplete"
     return as_completed(response) if incomplete else response
+
+
+def _asked(turn: Turn) -> Mapping[str, bytes]:
+    """What the response repeats of its request, as the client wrote it."""
+    asked = {"model": dumps(turn.model)}
+    if (key := turn.raw.body.get("prompt_cache_key")) is not None:
+        asked["prompt_cache_key"] = dumps(key)
+    return asked
 
 
 def as_completed(response: bytes) -> bytes:

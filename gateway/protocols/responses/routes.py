@@ -45,7 +45,7 @@ class Responses:
 
     def result(self, turn: Turn, result: TurnResult, raw: bytes | None = None) -> bytes:
         if raw is not None and not (is_codex(turn) and result.finish == "content_filter"):
-            return whole_response(raw, model=turn.model, codex=is_codex(turn))
+            return whole_response(raw, turn, codex=is_codex(turn))
         return dumps(build_response(turn, result))
 
     def error(self, error: ErrorInfo, *, status: int | None = None) -> Answer:

@@ -24,6 +24,8 @@ _PASSED: Final = frozenset(
     }
 )
 _PASSED_PREFIX: Final = "x-codex-"
+CACHE_KEYS: Final = frozenset({"conversation_id", "session-id", "session_id"})
+"""Those by which the upstream may look for a cached prompt, as it does by `prompt_cache_key`."""
 _KEPT: Final = frozenset({"x-codex-turn-state"})
 LITE: Final = "x-openai-internal-codex-responses-lite"
 _OF_SOCKETS: Final = "responses_websockets="

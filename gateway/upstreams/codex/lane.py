@@ -26,9 +26,9 @@ from gateway.upstreams.codex.compaction import NO_COMPACTION, is_compacted, judg
 from gateway.upstreams.codex.decode import CodexDecoder
 from gateway.upstreams.codex.edits import Shape, has_sealed, has_stored
 from gateway.upstreams.codex.errors import ITEM_MISSING, classify, read_error
-from gateway.upstreams.codex.headers import is_header_value, passed_on
+from gateway.upstreams.codex.headers import CACHE_KEYS, is_header_value, passed_on
 from gateway.upstreams.codex.replay_inject import inject
-from gateway.upstreams.codex.replay_session import prompt_cache_key, replay_scope
+from gateway.upstreams.codex.replay_session import prompt_cache_key, replay_scope, tenants_cache_key
 from gateway.upstreams.codex.replay_store import answered_turn
 from gateway.upstreams.codex.request import build_body, original_names
 from gateway.upstreams.config import UpstreamConfig
@@ -97,7 +97,10 @@ class CodexLane:
         self.gives_back = has_sealed(body)
         self._names_stored = has_stored(body)
         body, cache_key = self._with_cache_key(body)
-        headers = dict(passed_on(turn))
+        headers = {
+            name: self._cache_key(value) if name in CACHE_KEYS else value
+            for name, value in passed_on(turn).items()
+        }
         if cache_key is not None and is_header_value(cache_key):
             headers["Session-Id"] = cache_key
         return upstream_request(
@@ -144,14 +147,28 @@ class CodexLane:
         return injection.body
 
     def _with_cache_key(self, body: JsonObject) -> tuple[JsonObject, str | None]:
-        """The key of the upstream's prompt cache, for clients that send no such thing themselves."""
+        """The key of the upstream's prompt cache, also for clients that send no such thing themselves. It is
+        the same with every turn.
+        """
         turn = self._turn
         dialect = turn.raw.dialect
-        if dialect == "responses" or "prompt_cache_key" in self._parts.config.drop:
+        if "prompt_cache_key" in self._parts.config.drop:
             return body, None
+        if dialect == "responses":
+            own = body.get("prompt_cache_key")
+            key = self._cache_key(own) if isinstance(own, str) else own
+            return (body, None) if key == own else ({**body, "prompt_cache_key": key}, None)
         derived = derived_session(turn.items, dialect=dialect, tenant=turn.tenant) or ""
         key = prompt_cache_key(dialect, trim(self._call.model), turn.headers, turn.raw.body, derived=derived)
-        return (body, None) if key is None else ({**body, "prompt_cache_key": key}, key)
+        if key is None:
+            return body, None
+        key = self._cache_key(key)
+        return {**body, "prompt_cache_key": key}, key
+
+    def _cache_key(self, key: str) -> str:
+        """Another one for every tenant."""
+        kept_apart = self._parts.isolation == "tenant" and bool(trim(key))
+        return tenants_cache_key(trim(key), self._turn.tenant) if kept_apart else key
 
     # -- the answer ---------------------------------------------------------------------------------------
 

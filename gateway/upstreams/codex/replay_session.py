@@ -161,6 +161,13 @@ def prompt_cache_key(
     return None
 
 
+def tenants_cache_key(key: str, tenant: str) -> str:
+    """What an upstream is told in the place of a key that several tenants may have chosen: how soon an answer
+    begins shows whether somebody has asked the like before.
+    """
+    return _uuid("lingma-gateway:prompt-cache", tenant, key)
+
+
 def _uuid(*parts: str) -> str:
     return str(uuid.uuid5(_OID, "\0".join(parts)))
 

@@ -55,7 +55,7 @@ def ended(number: int = 5, *, kind: str = "completed", **fields: Any) -> bytes:
 
 
 def lane(*, is_codex: bool = False) -> RawLane:
-    return RawLane(model="asked", codex=is_codex)
+    return RawLane(parsed(), codex=is_codex)
 
 
 def named(raw: bytes) -> bytes:
@@ -171,12 +171,22 @@ def test_the_response_and_its_items_are_known_for_an_end_that_never_came() -> No
 
 def test_a_whole_response_has_the_same_edits() -> None:
     raw = dumps({**RESPONSE, "status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}})
-    assert whole_response(raw, model="asked", codex=False) == named(raw)
-    told = loads(whole_response(raw, model="asked", codex=True))
+    assert whole_response(raw, parsed(), codex=False) == named(raw)
+    told = loads(whole_response(raw, parsed(), codex=True))
     assert told == {**RESPONSE, "model": "asked", "status": "completed", "incomplete_details": None}
     said = dumps({**RESPONSE, "status": "completed", "odd": "incomplete"})
-    assert whole_response(said, model="asked", codex=True) == named(said)
-    assert whole_response(b"[]", model="asked", codex=True) == b"[]"
+    assert whole_response(said, parsed(), codex=True) == named(said)
+    assert whole_response(b"[]", parsed(), codex=True) == b"[]"
+
+
+def test_a_key_for_cached_prompts_comes_back_as_the_client_chose_it() -> None:
+    turn = parsed(prompt_cache_key="mine")
+    told = dumps({**RESPONSE, "prompt_cache_key": "another", "status": "completed"})
+    assert loads(whole_response(told, turn, codex=False))["prompt_cache_key"] == "mine"
+    passed = RawLane(turn, codex=False).passed(ended(prompt_cache_key="another"))
+    assert data_of(passed)["response"]["prompt_cache_key"] == "mine"
+    unasked = RawLane(parsed(), codex=False).passed(ended(prompt_cache_key="another"))
+    assert data_of(unasked)["response"]["prompt_cache_key"] == "another"
 
 
 # -- through the encoder ----------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from gateway.turn.losses import Loss
 from gateway.turn.ports import AttemptFailed
 from gateway.turn.request import Turn
 from gateway.upstreams.codex.item_ids import sound_name
+from gateway.upstreams.codex.replay_session import tenants_cache_key
 from tests.fakes.codex_brain import Answer, CallTool, Compacted, Say, Think
 from tests.fakes.codex_server import (
     PLAIN_MODEL,
@@ -128,7 +129,7 @@ async def test_rp_33_clients_of_responses_carry_their_own() -> None:
         subject.kv.down = True
         turn = responses("say hi", prompt_cache_key="pk")
         assert (await subject.ask(turn)).text == "hi"
-        assert subject.last["prompt_cache_key"] == "pk"
+        assert subject.last["prompt_cache_key"] == tenants_cache_key("pk", turn.tenant)
         assert len(subject.kv) == 0
 
 

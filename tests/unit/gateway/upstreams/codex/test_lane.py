@@ -1,5 +1,6 @@
 """One attempt's request, without a network; the answers are test_executor.py's."""
 
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -8,6 +9,7 @@ import pytest
 from gateway.kernel.clock import FakeClock
 from gateway.kernel.errors import UpstreamUnavailable
 from gateway.kernel.json import loads
+from gateway.replay.scope import Isolation
 from gateway.turn.ports import Call
 from gateway.turn.request import Turn
 from gateway.upstreams.codex.lane import CodexLane, LaneParts
@@ -32,9 +34,14 @@ def parts(**config: Any) -> LaneParts:
 
 
 async def request(
-    turn: Turn, *, model: str = REASONING_MODEL, left_ms: int = 9000, **config: Any
+    turn: Turn,
+    *,
+    model: str = REASONING_MODEL,
+    left_ms: int = 9000,
+    isolation: Isolation = "tenant",
+    **config: Any,
 ) -> UpstreamRequest:
-    shared = parts(**config)
+    shared = msgspec.structs.replace(parts(**config), isolation=isolation)
     until_ms = shared.clock.now_ms() + left_ms
     call = Call(turn=turn, model=model, account="one", attempt=1, deadline_ms=until_ms, queue_until=0)
     return await CodexLane(shared, call).request()
@@ -78,7 +85,7 @@ async def test_only_what_names_the_conversation_goes_on() -> None:
 
 @pytest.mark.parametrize("odd", ["a\nb", "a\x01", "é", "x" * 9000])
 async def test_what_no_header_may_hold_stays_out_of_headers(odd: str) -> None:
-    made = await request(chat(HI, prompt_cache_key=odd))
+    made = await request(chat(HI, prompt_cache_key=odd), isolation="shared")
     assert body(made)["prompt_cache_key"] == odd.strip()
     assert "Session-Id" not in made.headers
     made = await request(responses("hi", headers={"session_id": odd, "x-codex-window-id": "w"}))
@@ -103,7 +110,8 @@ async def test_conversations_have_a_key_for_cached_prompts() -> None:
     assert body(first)["prompt_cache_key"] == body(later)["prompt_cache_key"] == first.headers["Session-Id"]
     other = await request(chat({"role": "user", "content": "other"}))
     assert body(other)["prompt_cache_key"] != body(first)["prompt_cache_key"]
-    assert body(await request(chat(HI, prompt_cache_key="own")))["prompt_cache_key"] == "own"
+    own = chat(HI, prompt_cache_key="own")
+    assert body(await request(own, isolation="shared"))["prompt_cache_key"] == "own"
     assert "prompt_cache_key" in body(await request(gemini({"role": "user", "parts": [{"text": "hi"}]})))
     assert "prompt_cache_key" not in body(await request(responses("hi")))
     refused = await request(chat(HI), drop=["prompt_cache_key"])
@@ -115,8 +123,53 @@ async def test_rp_35_the_key_of_claude_codes_session() -> None:
     """RP-35. Given model `gpt-5.4-nova` and the session of vector 2, expect
     `772c47f5-21fb-599b-b69c-d45dc037ac4f`.
     """
-    made = await request(messages(HI), model="gpt-5.4-nova")
+    made = await request(messages(HI), model="gpt-5.4-nova", isolation="shared")
     assert body(made)["prompt_cache_key"] == "772c47f5-21fb-599b-b69c-d45dc037ac4f"
+
+
+UUID = "0f3c0000-0000-4abc-8def-1234567890ab"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        partial(chat, HI, prompt_cache_key=" own "),
+        partial(chat, HI, headers={"session_id": UUID}),
+        partial(chat, HI),
+        partial(messages, HI),
+        partial(gemini, {"role": "user", "parts": [{"text": "hi"}]}),
+        partial(responses, "hi", prompt_cache_key="own"),
+    ],
+    ids=["chat", "a session", "derived", "claude", "gemini", "responses"],
+)
+async def test_equal_keys_for_cached_prompts_are_others_for_another_tenant(make: Any) -> None:
+    alices, again, bobs = [
+        body(await request(msgspec.structs.replace(make(), tenant=tenant)))["prompt_cache_key"]
+        for tenant in ("alice", "alice", "bob")
+    ]
+    assert alices == again != bobs
+    assert "own" not in alices
+    assert alices != UUID
+
+
+async def test_headers_that_find_cached_prompts_go_with_the_key() -> None:
+    ids = {"session_id": "s-1", "conversation_id": "s-1", "thread-id": "s-1"}
+    turn = responses("hi", prompt_cache_key="s-1", headers=ids)
+    made = await request(turn)
+    key = body(made)["prompt_cache_key"]
+    assert key != "s-1"
+    assert {name: made.headers[name] for name in ids} == {**dict.fromkeys(ids, key), "thread-id": "s-1"}
+    shared = await request(turn, isolation="shared")
+    assert {name: shared.headers[name] for name in ids} == ids
+    assert body(shared) == turn.raw.body
+
+
+@pytest.mark.parametrize("odd", [None, 7, "", " "])
+async def test_what_is_no_key_stays_as_it_is(odd: Any) -> None:
+    turn = responses("hi", headers={"session_id": " "})
+    turn.raw.body["prompt_cache_key"] = odd
+    made = await request(turn)
+    assert body(made)["prompt_cache_key"] == odd
 
 
 async def test_a_body_that_needs_no_edit_goes_out_unchanged() -> None:
