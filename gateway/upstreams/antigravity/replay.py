@@ -15,6 +15,7 @@ from gateway.upstreams.antigravity.arguments import Schemas
 from gateway.upstreams.antigravity.ledger import Ledger
 from gateway.upstreams.antigravity.pairing import RESPONSE_ROLE
 from gateway.upstreams.antigravity.replay_prepare import prepared, reserved_ids
+from gateway.upstreams.antigravity.replay_scope import FOUND_BY_WORDS
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,8 @@ async def begin(
     Raises InvalidRequest for a history that cannot be sent, StoreError where reads are strict.
     """
     items, snapshot, _ = await store.read(scope)
-    ready = prepared(payload, () if fresh else items, schemas, response_role=response_role)
+    shared = scope is not None and scope.kind in FOUND_BY_WORDS
+    ready = prepared(payload, () if fresh else items, schemas, response_role=response_role, shared=shared)
     if scope is not None and not items and (missed := reserved_ids(payload)):
         # Another session or system prompt, an entry that ended, a turn that was never committed.
         log.info("replay.ledger_missed", extra={"scope": scope.digest, "ids": missed})

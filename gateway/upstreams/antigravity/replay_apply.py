@@ -1,7 +1,8 @@
 """Signatures and calls that a client did not give back, put back into its next request. Pure.
 
 Every item has to prove its place. A signature goes back onto the text it signed, wherever the rest of the
-conversation went. A call is found by the upstream's id or by the id that was made for Claude's clients; the
+conversation went; but in a chain that another conversation may have written, only behind what stood before it
+then. A call is found by the upstream's id or by the id that was made for Claude's clients; the
 latter proves that id, name and arguments are unchanged, the former must stand in the same conversation. A
 call that a client changed gets nothing, for a signature of something else is refused. A call that it left
 out, while it sent the response, is put back in front of it.
@@ -30,10 +31,13 @@ from gateway.upstreams.antigravity.pairing import UNNAMED
 from gateway.upstreams.antigravity.replay_history import Place, WorkingHistory
 
 
-def with_replay(payload: JsonObject, items: Sequence[Item], schemas: Schemas | None = None) -> JsonObject:
+def with_replay(
+    payload: JsonObject, items: Sequence[Item], schemas: Schemas | None = None, *, shared: bool = False
+) -> JsonObject:
     """The payload itself when no item changes anything.
 
-    schemas: of the client's tools, for clients that fill in defaults.
+    schemas: of the client's tools, for clients that fill in defaults. shared: several conversations may have
+    the chain.
     """
     if not items:
         return payload
@@ -42,7 +46,7 @@ def with_replay(payload: JsonObject, items: Sequence[Item], schemas: Schemas | N
     for item in items:
         match item:
             case ThoughtSignature():
-                _replay_signature(history, item)
+                _replay_signature(history, item, shared=shared)
             case CallPart():
                 _CallReplay(history, item, schemas or {}, owned).apply()
             case _:
@@ -53,10 +57,12 @@ def with_replay(payload: JsonObject, items: Sequence[Item], schemas: Schemas | N
 # -- signatures of texts and thoughts ---------------------------------------------------------------------
 
 
-def _replay_signature(history: WorkingHistory, item: ThoughtSignature) -> None:
+def _replay_signature(history: WorkingHistory, item: ThoughtSignature, *, shared: bool) -> None:
     index = item.content_index
     if index is None or not 0 <= index < len(history) or history.role(index) != "model":
         return
+    if shared and not history.contexts.matches(item.context_hash, index):
+        return  # the same words, such as "Done.", to another question
     number = _by_hash(history, item, index) if item.target_hash else _by_place(history, item, index)
     if number is None:
         return

@@ -43,14 +43,15 @@ def prepared(
     schemas: Schemas | None = None,
     *,
     response_role: str = RESPONSE_ROLE,
+    shared: bool = False,
 ) -> Prepared:
     """Raises InvalidRequest when calls and responses do not fit together.
 
     payload: complete, for positions in it are remembered: what is put in front of the conversation must be
-    there already. schemas: see with_replay().
+    there already. schemas, shared: see with_replay().
     """
     clean = with_responses_in_place(sanitised(payload), role=response_role)
-    replayed = with_replay(clean, items, schemas)
+    replayed = with_replay(clean, items, schemas, shared=shared)
     changed = replayed is not clean
     done, degraded = _finished(replayed, response_role)
     fault = pairing_fault(done)

@@ -18,6 +18,8 @@ from gateway.turn.request import Turn
 from gateway.upstreams.antigravity.history import canonical, contents_of, parts_of
 
 EXECUTOR = "antigravity"
+FOUND_BY_WORDS = frozenset({"derived", "session"})
+"""Kinds of sessions that may be named by how a conversation begins, and so be those of several."""
 
 
 def takes_part(model: str) -> bool:

@@ -62,6 +62,12 @@ def test_rp_76_a_signature_goes_back_onto_its_text_wherever_the_rest_went() -> N
     assert replayed(SIGNED, user("go"), model("a", "b"))[1] == model("a", "b")
 
 
+def test_in_a_shared_chain_a_text_must_stand_where_it_stood() -> None:
+    same, edited = (request(user(words), model("a", "a")) for words in ("go", "edited"))
+    assert contents(with_replay(same, SIGNED, shared=True))[1] == model("a", text("a", G2))
+    assert with_replay(edited, SIGNED, shared=True) is edited
+
+
 def test_equal_texts_are_told_apart_by_their_number() -> None:
     assert replayed(SIGNED, user("go"), model(thought("t"), "a", "a"))[1] == model(
         thought("t", G1), "a", text("a", G2)
