@@ -97,7 +97,9 @@ def _executor(
         http,
         credentials,
         cooldowns,
-        AntigravityReplay(kv, strict=replay.strict) if replay.enabled else None,
+        AntigravityReplay(kv, strict=replay.strict, packs=replay.isolation == "tenant")
+        if replay.enabled
+        else None,
         clock,
         isolation=replay.isolation,
     )

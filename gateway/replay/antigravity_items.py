@@ -17,7 +17,7 @@ from gateway.kernel.ids import new_hex
 from gateway.kernel.json import Json, JsonError, JsonObject, dumps, loads
 from gateway.replay.limits import MAX_BYTES, MAX_CHAIN_ITEMS, MAX_VALUE_BYTES
 from gateway.replay.lookups import text_of
-from gateway.replay.values import CorruptValue, decode_items, encode_items
+from gateway.replay.values import CorruptValue, decode_items, encode_items, pack_items
 from gateway.store.keys import trim
 
 SENTINEL: Final = "skip_thought_signature_validator"
@@ -201,8 +201,9 @@ def encoded_items(items: Sequence[Item]) -> tuple[bytes, ...] | None:
     return encoded if sum(map(len, encoded)) <= MAX_BYTES else None
 
 
-def chain_value(encoded: Iterable[bytes], branch: str) -> bytes:
-    return encode_items([_marker(branch), *encoded])
+def chain_value(encoded: Iterable[bytes], branch: str, *, packed: bool = False) -> bytes:
+    write = pack_items if packed else encode_items
+    return write([_marker(branch), *encoded])
 
 
 def tombstone_value() -> bytes:

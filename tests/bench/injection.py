@@ -2,18 +2,24 @@
 
 An agent of Claude's protocol with a hundred calls behind it asks once more: three hundred items for the
 upstream, a hundred of which only the gateway remembers. Its request is made with them and, where nothing is
-remembered, without; over a store in memory, in this process, with no network.
+remembered, without; over a store in memory, in this process, with no network. And what a large conversation
+on a Gemini model takes in the store.
 """
 
 import asyncio
+import base64
+import random
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from gateway.kernel.clock import SystemClock
 from gateway.kernel.json import JsonObject, dumps, loads
 from gateway.replay.antigravity import AntigravityReplay
+from gateway.replay.antigravity_items import CallPart, Item, chain_value, encoded_items
 from gateway.replay.codex import CodexReplay
+from gateway.replay.values import decode_items
 from gateway.store.kv_memory import MemoryKV
 from gateway.turn.events import ItemDone
 from gateway.turn.frame import Frame
@@ -32,6 +38,8 @@ from tests.support.replay import signature
 from tests.support.signature_chains import fc, gemini_signature
 
 ROUNDS = 100
+LARGE_BYTES = 9 * 2**20
+SIGNATURE_BYTES = 1200
 REQUESTS = 20
 RESULT = "line of a file\n" * 20
 TOOL = {"name": "read", "description": "Read a file", "input_schema": {"type": "object", "properties": {}}}
@@ -42,6 +50,7 @@ MakeLane = Callable[[Turn], CodexLane | AntigravityLane]
 
 def run() -> None:
     asyncio.run(_run())
+    _sizes()
 
 
 async def _run() -> None:
@@ -67,6 +76,37 @@ async def _run() -> None:
         ("", "with replay", "without", "added"),
         rows,
     )
+
+
+def _sizes() -> None:
+    """A conversation near the bound of a chain: an agent that writes files, these ones, over and over."""
+    paths = sorted(Path("gateway").rglob("*.py"))
+    files = [path.read_text(encoding="utf-8") for path in paths]
+    dice = random.Random(1)
+    items: list[Item] = []
+    size = 0
+    while size < LARGE_BYTES:
+        number = len(items)
+        args: JsonObject = {"path": str(paths[number % len(paths)]), "content": files[number % len(paths)]}
+        sealed = base64.b64encode(dice.randbytes(SIGNATURE_BYTES)).decode()
+        items.append(CallPart(name="write", args=args, call_id=f"call-{number}", signature=sealed))
+        size += len(items[-1].encode())
+    encoded = encoded_items(items)
+    assert encoded is not None
+    rows = []
+    for form, packed in (("as HOME nodes have it", False), ("packed", True)):
+        samples = Samples()
+        value = b""
+        for _ in range(REPEATS):
+            began = time.process_time_ns()
+            value = chain_value(encoded, "branch", packed=packed)
+            written = time.process_time_ns()
+            decode_items(value)
+            samples.add("write", (written - began) / 1e6)
+            samples.add("read", (time.process_time_ns() - written) / 1e6)
+        rows.append((form, f"{len(value) / 2**20:.1f}", samples.text("write"), samples.text("read")))
+    title = f"injection: a chain of {len(items)} calls that write files, {size / 2**20:.1f} MiB of items"
+    table(title, ("", "value, MiB", "CPU to write, ms", "CPU to read, ms"), rows)
 
 
 async def _history(make: MakeLane, answer: Callable[[int], bytes]) -> list[Any]:
@@ -154,7 +194,7 @@ def _gemini_lanes(*, replay: bool) -> MakeLane:
         config=config,
         credentials=credentials_of(config, {}),
         clock=CLOCK,
-        replay=AntigravityReplay(MemoryKV(CLOCK)) if replay else None,
+        replay=AntigravityReplay(MemoryKV(CLOCK), packs=True) if replay else None,
         isolation="tenant",
     )
 

@@ -33,9 +33,9 @@ from tests.support.signature_chains import (
 SCOPE = ReplayScope("antigravity", "gemini-3.7-flash", "session:4242")
 
 
-@pytest.fixture
-def replay(kv: KVClient) -> AntigravityReplay:
-    return AntigravityReplay(kv, strict=True)
+@pytest.fixture(params=[False, True], ids=["plain", "packed"])
+def replay(kv: KVClient, request: pytest.FixtureRequest) -> AntigravityReplay:
+    return AntigravityReplay(kv, strict=True, packs=request.param)
 
 
 async def stored(replay: AntigravityReplay, *items: Item) -> ReplayRead:
@@ -59,6 +59,20 @@ async def is_left(kv: KVClient, ttl_s: float) -> bool:
 
 
 # -- reading and writing
+
+
+@pytest.mark.parametrize("packs", [False, True])
+async def test_either_form_is_read_and_gone_on_from(kv: KVClient, packs: bool) -> None:
+    """Nodes of both kinds share a chain while a fleet changes over, and HOME nodes' chains are read."""
+    one, other = (AntigravityReplay(kv, strict=True, packs=form) for form in (packs, not packs))
+    first, second = call("fc-1", {"text": "x\ny"}, "sig"), signed("b")
+    read = await stored(one, first)
+    assert (await other.read(SCOPE)) == read
+    assert await other.replace_if_unchanged(SCOPE, read.snapshot, (first, second))
+    after = await one.read(SCOPE)
+    assert after.items == (first, second)
+    assert after.snapshot.branch == read.snapshot.branch
+    assert (after.snapshot.raw or b"").startswith(b"[") is packs
 
 
 async def test_rp_84_who_finds_nothing_leaves_a_fence(replay: AntigravityReplay, kv: KVClient) -> None:

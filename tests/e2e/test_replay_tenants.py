@@ -1,6 +1,7 @@
 """Whose reasoning it is: tenants with equal session ids, keys of one tenant, shared fleets; sealed state."""
 
 import base64
+import contextlib
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from functools import partial
@@ -15,6 +16,7 @@ from tests.e2e.test_replay_signatures import Placed
 from tests.fakes.codex_server import CodexServer
 from tests.support.agents import Agent, ChatAgent, ClaudeAgent, GeminiAgent, ResponsesAgent
 from tests.support.house import write_keys
+from tests.support.network import zstd
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -121,7 +123,17 @@ async def test_with_a_ring_of_keys_reasoning_is_replayed_and_cannot_be_read(
 
 
 def is_readable(kept: Sequence[bytes], text: str) -> bool:
-    """As it is or in base64, wherever in it the text begins."""
+    """As it is, packed, or in base64, wherever in it the text begins."""
     words = [text.encode()]
     words += [base64.b64encode(bytes(shift) + text.encode())[4:-4] for shift in range(3)]
-    return any(word in value for value in kept for word in words)
+    return any(word in value for value in map(unpacked, kept) for word in words)
+
+
+def unpacked(dumped: bytes) -> bytes:
+    """With what a packed value in it holds."""
+    begins = dumped.find(b"\x28\xb5\x2f\xfd")
+    if begins < 0:
+        return dumped
+    with contextlib.suppress(zstd.ZstdError):
+        dumped += zstd.ZstdDecompressor().decompress(dumped[begins:])
+    return dumped

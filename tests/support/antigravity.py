@@ -106,7 +106,7 @@ class Bench:
             http,
             credentials_of(config, environ or {}),
             self.cooldowns,
-            AntigravityReplay(required, strict=strict) if replay else None,
+            AntigravityReplay(required, strict=strict, packs=True) if replay else None,
             self.clock,
         )
 

@@ -1,10 +1,12 @@
 import hashlib
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.kernel.json import Json, dumps, loads
+from gateway.replay.limits import MAX_VALUE_BYTES
 from gateway.replay.values import (
     CorruptValue,
     canonical_json,
@@ -12,6 +14,7 @@ from gateway.replay.values import (
     decode_items,
     encode_items,
     go_number,
+    pack_items,
 )
 
 # -- values in the store
@@ -41,6 +44,35 @@ def test_null_is_nothing_as_go_writes_it() -> None:
 def test_anything_else_is_corrupt(value: bytes) -> None:
     with pytest.raises(CorruptValue):
         decode_items(value)
+
+
+JSON_LINES = st.lists(
+    st.binary(max_size=50).map(lambda line: line.replace(b"\n", b" ")), min_size=1, max_size=5
+)
+
+
+@settings(deadline=None)
+@given(JSON_LINES)
+def test_what_is_packed_is_read_like_anything_else(items: list[bytes]) -> None:
+    assert decode_items(pack_items(items)) == items
+
+
+def test_packed_items_are_small_where_they_repeat() -> None:
+    items = [dumps({"call": number, "content": "def f(): return 1\n" * 100}) for number in range(100)]
+    assert len(pack_items(items)) * 20 < len(encode_items(items))
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda frame: frame[:-1], lambda frame: frame + b"x", lambda frame: frame[:9]]
+)
+def test_a_frame_that_is_no_whole_one_is_corrupt(spoil: Callable[[bytes], bytes]) -> None:
+    with pytest.raises(CorruptValue):
+        decode_items(spoil(pack_items([b"{}", b"[]"])))
+
+
+def test_a_frame_that_holds_too_much_is_corrupt_and_never_unpacked_whole() -> None:
+    with pytest.raises(CorruptValue):
+        decode_items(pack_items([bytes(MAX_VALUE_BYTES + 1)]))
 
 
 # -- canonical JSON
