@@ -16,7 +16,6 @@ from typing import Final
 from gateway.kernel.json import Json, JsonError, dumps, dumps_canonical, fragment, loads
 from gateway.replay.limits import MAX_VALUE_BYTES
 from gateway.store.keys import hash_key_part as hash_key_part
-from gateway.store.keys import trim
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -94,14 +93,6 @@ def canonical_json(value: Json) -> bytes:
         if raw in text:
             text = text.replace(raw, escaped)
     return text
-
-
-def canonical_text(text: bytes) -> bytes:
-    """canonical_json() of JSON text; what is none is only trimmed."""
-    try:
-        return canonical_json(loads(text))
-    except ValueError:
-        return trim(text.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
 
 
 _HTML = (

@@ -27,11 +27,6 @@ def split_name(model: str) -> tuple[str, str]:
     return found[1].strip(_SPACE), found[2].lower()
 
 
-def canonical_model(model: str) -> str:
-    """What names of one model have in common: lower case, without spaces around it and without a wish."""
-    return split_name(model)[0].lower()
-
-
 def with_named_effort(turn: Turn) -> Turn:
     """The turn as its model's name wants it; the same one when the name says nothing."""
     if not turn.model.endswith(")"):

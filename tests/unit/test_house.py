@@ -360,7 +360,6 @@ def test_generated_documents_are_current() -> None:
 def test_the_page_of_log_events_knows_the_ones_whose_level_varies() -> None:
     levels = {call.event: call.level for call in log_calls()}
     assert levels["heartbeat.store"] == "info or warning"
-    assert levels["kv.best_effort_failed"] == "debug or error"
 
 
 def test_every_loss_is_explained() -> None:

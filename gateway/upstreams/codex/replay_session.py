@@ -13,6 +13,7 @@ from gateway.replay.lookups import at, object_in, text_of
 from gateway.replay.scope import Isolation, ReplayScope, scope_of
 from gateway.store.keys import trim
 from gateway.turn.items import Dialect
+from gateway.turn.model_name import split_name
 from gateway.turn.request import Turn
 
 _OID = uuid.UUID("6ba7b812-9dad-11d1-80b4-00c04fd430c8")
@@ -56,7 +57,7 @@ def replay_scope(
     session = session_key(turn.raw.dialect, headers, turn.raw.body, translated, execution=execution)
     if session is None and turn.raw.dialect in ("chat", "gemini"):
         session = _session_of_others(turn, headers)
-    model = trim(text_of(translated.get("model"))) or without_suffix(turn.model)
+    model = trim(text_of(translated.get("model"))) or split_name(turn.model)[0]
     return scope_of("codex", model, session, tenant=turn.tenant, isolation=isolation)
 
 
@@ -67,14 +68,6 @@ def _session_of_others(turn: Turn, headers: Mapping[str, str]) -> str | None:
     resource = trim(text_of(body.get("cachedContent")))
     derived = derived_session(turn.items, dialect=turn.raw.dialect, tenant=turn.tenant, resource=resource)
     return f"derived:{derived}" if derived else None
-
-
-def without_suffix(model: str) -> str:
-    """`gpt-5.4(high)` is `gpt-5.4`."""
-    model = trim(model)
-    if model.endswith(")") and (start := model.rfind("(")) > 0:
-        return trim(model[:start])
-    return model
 
 
 def session_key(

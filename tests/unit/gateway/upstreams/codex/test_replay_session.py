@@ -12,7 +12,6 @@ from gateway.upstreams.codex.replay_session import (
     replay_scope,
     session_key,
     takes_part,
-    without_suffix,
 )
 
 CLAUDE = {"x-claude-code-session-id": "S1"}
@@ -82,21 +81,6 @@ def test_without_a_model_in_the_body_it_is_the_one_asked_for() -> None:
     found = scope("messages", CLAUDE, translated={"model": " "})
     assert found is not None
     assert found.model == "gpt-5.4"
-
-
-@pytest.mark.parametrize(
-    ("model", "base"),
-    [
-        ("m(high)", "m"),
-        (" m (high) ", "m"),
-        ("m", "m"),
-        ("(high)", "(high)"),
-        ("m(a)(b)", "m(a)"),
-        ("m)", "m)"),
-    ],
-)
-def test_suffixes_of_models(model: str, base: str) -> None:
-    assert without_suffix(model) == base
 
 
 def test_tenants_do_not_share_unless_told_so() -> None:
