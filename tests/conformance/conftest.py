@@ -28,3 +28,16 @@ def slots(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slots]:
 def gateway(slots: Slots) -> Opener:
     """Opens it with a Responses upstream that no other test has."""
     return opener(slots)
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A gateway with one slot, a short queue and a key."""
+    directory: Path = tmp_path_factory.mktemp("narrow")
+    settings = {
+        "API_KEYS": "good-key",
+        "LINGMA_INSTANCE_MAX_IN_FLIGHT": "1",
+        "GATEWAY_QUEUE_TIMEOUT_SEC": "0.3",
+    }
+    with up(directory, **settings) as service:
+        yield service.ready("/healthz", pool_ready(1))

@@ -1,11 +1,8 @@
 """The official Anthropic SDK against `lingma-gateway up`: what a person who has only that SDK sees."""
 
-import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -14,8 +11,7 @@ import pytest
 from anthropic import Anthropic, AsyncAnthropic
 from anthropic.types import Message, MessageParam, TextBlock, ToolParam
 
-from tests.support.clients import until
-from tests.support.processes import Service, asks_of, get_json, pool_ready, up, wait_for
+from tests.support.processes import Service, asks_of
 
 pytestmark = pytest.mark.conformance
 
@@ -25,19 +21,6 @@ WEATHER: ToolParam = {
     "description": "The weather of a city",
     "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
 }
-
-
-@pytest.fixture(scope="module")
-def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A gateway with one slot, a short queue and a key."""
-    directory: Path = tmp_path_factory.mktemp("narrow")
-    settings = {
-        "API_KEYS": "good-key",
-        "LINGMA_INSTANCE_MAX_IN_FLIGHT": "1",
-        "GATEWAY_QUEUE_TIMEOUT_SEC": "0.3",
-    }
-    with up(directory, **settings) as service:
-        yield service.ready("/healthz", pool_ready(1))
 
 
 def sync_client(service: Service, **options: Any) -> Anthropic:
@@ -55,11 +38,6 @@ def user(text: str) -> list[MessageParam]:
 
 def text_of(message: Any) -> str:
     return "".join(block.text for block in message.content if block.type == "text")
-
-
-def idle(service: Service) -> bool:
-    health = get_json(f"{service.url}/healthz")
-    return all(instance["in_flight"] == 0 for instance in health["instances"])
 
 
 # -- answers ----------------------------------------------------------------------------------------------
@@ -324,83 +302,6 @@ def test_models_are_listed_and_found(live: Service) -> None:
         assert client.models.retrieve(models[0].id).id == models[0].id
         with pytest.raises(anthropic.NotFoundError):
             client.models.retrieve("no-such-model")
-
-
-# -- errors -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        ({"model": None}, "model"),
-        ({"model": ""}, "model"),
-        ({"model": 7}, "model"),
-        ({"max_tokens": None}, "max_tokens"),
-        ({"max_tokens": 0}, "max_tokens"),
-        ({"messages": None}, "messages"),
-        ({"messages": []}, "messages"),
-        ({"messages": "hi"}, "messages"),
-        ({"messages": [{"role": "robot", "content": "x"}]}, "messages.0.role"),
-        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages.0.content.0.text"),
-        ({"temperature": "hot"}, "temperature"),
-        ({"tools": [{"name": 7}]}, "tools.0.name"),
-        ({"tool_choice": {"type": "perhaps"}}, "tool_choice.type"),
-    ],
-)
-def test_bad_fields_are_named(live: Service, change: dict[str, Any], named: str) -> None:
-    body = {"model": MODEL, "max_tokens": 64, "messages": user("x")} | change
-    body = {name: value for name, value in body.items() if value is not None}
-    with sync_client(live) as client, pytest.raises(anthropic.BadRequestError) as caught:
-        client.post("/v1/messages", body=body, cast_to=object)
-    error: Any = caught.value.body
-    assert error["error"]["type"] == "invalid_request_error"
-    assert f"'{named}'" in error["error"]["message"]
-
-
-def test_a_wrong_key_is_refused_and_either_form_of_the_right_one_passes(narrow: Service) -> None:
-    for options in ({"api_key": "bad"}, {"api_key": None, "auth_token": "bad"}):
-        with sync_client(narrow, **options) as client, pytest.raises(anthropic.AuthenticationError) as caught:
-            client.messages.create(model=MODEL, max_tokens=64, messages=user("say x"))
-        error: Any = caught.value.body
-        assert (error["type"], error["error"]["type"]) == ("error", "authentication_error")
-    for options in ({"api_key": "good-key"}, {"api_key": None, "auth_token": "good-key"}):
-        with sync_client(narrow, **options) as client:
-            assert text_of(client.messages.create(model=MODEL, max_tokens=64, messages=user("say x"))) == "x"
-
-
-async def test_a_full_gateway_is_a_rate_limit_and_a_client_that_leaves_makes_room(narrow: Service) -> None:
-    async with async_client(narrow, api_key="good-key") as client:
-        wait_for(lambda: idle(narrow), "an idle gateway")
-        stream = await client.messages.create(
-            model=MODEL, max_tokens=64, messages=user("count slowly from 1 to 2000"), stream=True
-        )
-        async for event in stream:
-            if event.type == "content_block_delta":
-                break
-        for streamed in (False, True):
-            with pytest.raises(anthropic.RateLimitError) as caught:
-                await client.messages.create(
-                    model=MODEL, max_tokens=64, messages=user("say x"), stream=streamed
-                )
-            error: Any = caught.value.body
-            assert error["error"]["type"] == "rate_limit_error"
-            assert int(caught.value.response.headers["retry-after"]) >= 1
-        await stream.close()
-        await until(lambda: asyncio.to_thread(idle, narrow), "the slot to be free", 5)
-        message = await client.messages.create(model=MODEL, max_tokens=64, messages=user("say free"))
-        assert text_of(message) == "free"
-
-
-async def test_the_sdk_waits_and_asks_again_by_itself(narrow: Service) -> None:
-    """With its own retries on, a full gateway is no error at all."""
-    async with async_client(narrow, api_key="good-key", max_retries=6) as client:
-        answers = await asyncio.gather(
-            *(
-                client.messages.create(model=MODEL, max_tokens=64, messages=user(f"wait 0.5 s then say {n}"))
-                for n in range(3)
-            )
-        )
-    assert [text_of(answer) for answer in answers] == ["0", "1", "2"]
 
 
 def test_the_example_runs(live: Service) -> None:

@@ -5,14 +5,23 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from gateway.kernel.clock import FakeClock
+from gateway.kernel.clock import Clock, FakeClock, SystemClock
+from gateway.sessions.store import SessionCache, SessionLimits
+from gateway.sessions.store_memory import MemorySessionCache
+from gateway.sessions.store_redis import RedisSessionCache
 from gateway.store.connect import connect
+from gateway.store.keys import Keys
 from gateway.store.kv import KVClient
 from gateway.store.kv_memory import MemoryKV
 from gateway.store.kv_redis import RedisKV
 from gateway.store.sealed import SealedKV
+from gateway.store.sealed_streams import SealedStreams, SealedTurnLog
 from gateway.store.sealing import SealRing
-from tests.contract.stores import OpenKV
+from gateway.store.streams import Streams
+from gateway.store.turnlog import TurnLog
+from tests.contract.session_caches import Open, limits
+from tests.contract.stores import OpenKV, redis_store
+from tests.contract.turn_logs import RING, Backend, memory_backend
 from tests.support.redis_server import RedisServer
 
 SLOTS = 16384
@@ -70,3 +79,64 @@ async def open_kv(request: pytest.FixtureRequest) -> AsyncIterator[OpenKV]:
 @pytest.fixture
 def kv(open_kv: OpenKV) -> KVClient:
     return open_kv()
+
+
+# -- sessions ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["memory", "redis", "cluster"])
+async def open_cache(request: pytest.FixtureRequest) -> AsyncIterator[Open]:
+    """Makes a cache; a second one is another replica's where that is possible, else the same."""
+    made: list[SessionCache] = []
+    if request.param == "memory":
+
+        def in_memory(limits: SessionLimits, clock: Clock) -> SessionCache:
+            made.append(made[0] if made else MemorySessionCache(limits, clock))
+            return made[-1]
+
+        yield in_memory
+        return
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    async with contextlib.AsyncExitStack() as stack:
+        connections = [await stack.enter_async_context(connect(url)) for _ in range(2)]
+        for connection in connections:
+            await connection.wait_connected(5)
+
+        def on_redis(limits: SessionLimits, clock: Clock) -> SessionCache:
+            redis = connections[len(made) % len(connections)]
+            made.append(RedisSessionCache(redis, Keys(buckets=redis.buckets), limits, clock))
+            return made[-1]
+
+        yield on_redis
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def cache(open_cache: Open, clock: FakeClock) -> SessionCache:
+    return open_cache(limits(), clock)
+
+
+# -- turns ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["memory", "redis", "cluster", "sealed redis"])
+async def turn_backend(request: pytest.FixtureRequest) -> AsyncIterator[Backend]:
+    if request.param != "memory":
+        async with redis_store(request, request.param.removeprefix("sealed ")) as store:
+            turns: TurnLog = store.turns
+            streams: Streams = store.streams
+            if request.param.startswith("sealed"):
+                turns = SealedTurnLog(turns, RING, store.keys)
+                streams = SealedStreams(streams, RING)
+            yield Backend(turns, streams, store.kv, store.keys, store.ttl_s)
+        return
+    yield memory_backend(SystemClock())
+
+
+@pytest.fixture
+def turns(turn_backend: Backend) -> TurnLog:
+    return turn_backend.turns

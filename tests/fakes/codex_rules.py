@@ -8,10 +8,25 @@ that the original takes, too.
 import base64
 import binascii
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-Check = Callable[[Any, str], None]
+from tests.fakes.codex_shapes import (
+    Check,
+    Refusal,
+    anything,
+    at,
+    by_type,
+    list_of,
+    members,
+    named,
+    number,
+    of_type,
+    one_of,
+    or_null,
+    refuse,
+    text,
+)
 
 MAX_ID = 64
 ITEM_PREFIXES = {
@@ -22,184 +37,12 @@ ITEM_PREFIXES = {
 }
 
 
-class Refusal(Exception):
-    def __init__(
-        self,
-        status: int,
-        message: str,
-        *,
-        kind: str = "invalid_request_error",
-        param: str | None = None,
-        code: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        **more: Any,
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.body: dict[str, Any] = {
-            "error": {"message": message, "type": kind, "param": param, "code": code, **more}
-        }
-        self.headers = dict(headers or {})
-
-
-def refuse(message: str, param: str, code: str | None = "invalid_value") -> Refusal:
-    return Refusal(400, message, param=param, code=code)
-
-
-def at(path: str, step: str | int) -> str:
-    if isinstance(step, int):
-        return f"{path}[{step}]"
-    return f"{path}.{step}" if path else step
-
-
-# -- shapes -----------------------------------------------------------------------------------------------
-
-_NAMES: dict[type, str] = {
-    str: "a string",
-    bool: "a boolean",
-    int: "an integer",
-    float: "a decimal",
-    list: "an array",
-    dict: "an object",
-    type(None): "null",
-}
-
-
-def named(value: Any) -> str:
-    return _NAMES[type(value)]
-
-
-def _is(*types: type) -> Check:
-    def check(value: Any, path: str) -> None:
-        if type(value) in types or (float in types and type(value) is int):
-            return
-        wanted = " or ".join(_NAMES[one] for one in types)
-        raise refuse(
-            f"Invalid type for '{path}': expected {wanted}, but got {named(value)} instead.",
-            path,
-            "invalid_type",
-        )
-
-    return check
-
-
-def _one_of(*values: Any) -> Check:
-    def check(value: Any, path: str) -> None:
-        if value not in values:
-            told = ", ".join(f"'{one}'" for one in values if one is not None)
-            raise refuse(f"Invalid value: '{value}'. Supported values are: {told}.", path)
-
-    return check
-
-
-def _number(low: float, high: float = float("inf"), *, whole: bool = False) -> Check:
-    def check(value: Any, path: str) -> None:
-        _is(int if whole else float)(value, path)
-        kind = "integer" if whole else "decimal"
-        if value < low:
-            raise refuse(
-                f"Invalid '{path}': {kind} below minimum value. Expected a value >= {low}, but got {value} "
-                "instead.",
-                path,
-                f"{kind}_below_min_value",
-            )
-        if value > high:
-            raise refuse(
-                f"Invalid '{path}': {kind} above maximum value. Expected a value <= {high}, but got {value} "
-                "instead.",
-                path,
-                f"{kind}_above_max_value",
-            )
-
-    return check
-
-
-def _text(most: int | None = None, pattern: str | None = None) -> Check:
-    def check(value: Any, path: str) -> None:
-        _is(str)(value, path)
-        if most is not None and len(value) > most:
-            raise refuse(
-                f"Invalid '{path}': string too long. Expected a string with maximum length {most}, but got a "
-                f"string with length {len(value)} instead.",
-                path,
-                "string_above_max_length",
-            )
-        if pattern is not None and not re.fullmatch(pattern, value):
-            raise refuse(
-                f"Invalid '{path}': string does not match pattern. Expected a string that matches the "
-                f"pattern '^{pattern}$'.",
-                path,
-            )
-
-    return check
-
-
-def _or_null(check: Check) -> Check:
-    def nullable(value: Any, path: str) -> None:
-        if value is not None:
-            check(value, path)
-
-    return nullable
-
-
-def _anything(value: Any, path: str) -> None:
-    pass
-
-
-def _object(required: Mapping[str, Check], optional: Mapping[str, Check] | None = None) -> Check:
-    fields = {**required, **(optional or {})}
-
-    def check(value: Any, path: str) -> None:
-        _is(dict)(value, path)
-        for name in value:
-            if name not in fields:
-                raise refuse(f"Unknown parameter: '{at(path, name)}'.", at(path, name), "unknown_parameter")
-        for name in required:
-            if name not in value:
-                raise refuse(
-                    f"Missing required parameter: '{at(path, name)}'.",
-                    at(path, name),
-                    "missing_required_parameter",
-                )
-        for name, given in value.items():
-            fields[name](given, at(path, name))
-
-    return check
-
-
-def _list(each: Check) -> Check:
-    def check(value: Any, path: str) -> None:
-        _is(list)(value, path)
-        for index, item in enumerate(value):
-            each(item, at(path, index))
-
-    return check
-
-
-def _by_type(shapes: Mapping[str, Check], default: str | None = None) -> Check:
-    def check(value: Any, path: str) -> None:
-        _is(dict)(value, path)
-        kind = value.get("type", default)
-        if kind is None:
-            raise refuse(
-                f"Missing required parameter: '{at(path, 'type')}'.",
-                at(path, "type"),
-                "missing_required_parameter",
-            )
-        if kind not in shapes:
-            told = ", ".join(f"'{one}'" for one in shapes)
-            raise refuse(f"Invalid value: '{kind}'. Supported values are: {told}.", at(path, "type"))
-        shapes[kind](value, path)
-
-    return check
-
-
 # -- content ----------------------------------------------------------------------------------------------
 
-_STRING = _is(str)
-_OBJECT = _is(dict)
-_CALL_ID = _text(MAX_ID)
-_NAME = _text(MAX_ID, "[a-zA-Z0-9_-]+")
+_STRING = of_type(str)
+_OBJECT = of_type(dict)
+_CALL_ID = text(MAX_ID)
+_NAME = text(MAX_ID, "[a-zA-Z0-9_-]+")
 
 
 def _image_url(value: Any, path: str) -> None:
@@ -221,59 +64,59 @@ def _image_url(value: Any, path: str) -> None:
 
 
 _INPUT_PARTS = {
-    "input_text": _object({"type": _STRING, "text": _STRING}),
-    "input_image": _object(
+    "input_text": members({"type": _STRING, "text": _STRING}),
+    "input_image": members(
         {"type": _STRING},
         {
-            "image_url": _or_null(_image_url),
-            "file_id": _or_null(_STRING),
-            "detail": _one_of("low", "high", "auto", "original"),
+            "image_url": or_null(_image_url),
+            "file_id": or_null(_STRING),
+            "detail": one_of("low", "high", "auto", "original"),
         },
     ),
-    "input_file": _object(
+    "input_file": members(
         {"type": _STRING},
-        dict.fromkeys(("filename", "file_data", "file_id", "file_url"), _or_null(_STRING)),
+        dict.fromkeys(("filename", "file_data", "file_id", "file_url"), or_null(_STRING)),
     ),
 }
 _OUTPUT_PARTS = {
-    "output_text": _object(
-        {"type": _STRING, "text": _STRING}, {"annotations": _is(list), "logprobs": _or_null(_is(list))}
+    "output_text": members(
+        {"type": _STRING, "text": _STRING}, {"annotations": of_type(list), "logprobs": or_null(of_type(list))}
     ),
-    "refusal": _object({"type": _STRING, "refusal": _STRING}),
+    "refusal": members({"type": _STRING, "refusal": _STRING}),
 }
 
 
 def _message(value: Any, path: str) -> None:
-    roles = _one_of("assistant", "system", "developer", "user")
+    roles = one_of("assistant", "system", "developer", "user")
     fields = {
         "type": _STRING,
-        "status": _or_null(_STRING),
-        "id": _or_null(_STRING),
-        "phase": _or_null(_STRING),
+        "status": or_null(_STRING),
+        "id": or_null(_STRING),
+        "phase": or_null(_STRING),
     }
-    _object({"role": roles, "content": _anything}, fields)(value, path)
+    members({"role": roles, "content": anything}, fields)(value, path)
     content = value["content"]
     if isinstance(content, str):
         return
     parts = _OUTPUT_PARTS if value["role"] == "assistant" else _INPUT_PARTS
-    _list(_by_type(parts))(content, at(path, "content"))
+    list_of(by_type(parts))(content, at(path, "content"))
 
 
 def _output(value: Any, path: str) -> None:
     if not isinstance(value, str):
-        _list(_by_type(_INPUT_PARTS))(value, path)
+        list_of(by_type(_INPUT_PARTS))(value, path)
 
 
-_STATUS = {"status": _or_null(_one_of("in_progress", "completed", "incomplete")), "id": _or_null(_STRING)}
-_SEALED = _object({"type": _STRING, "encrypted_content": _STRING}, {"id": _or_null(_STRING)})
-_REASONING = _object(
+_STATUS = {"status": or_null(one_of("in_progress", "completed", "incomplete")), "id": or_null(_STRING)}
+_SEALED = members({"type": _STRING, "encrypted_content": _STRING}, {"id": or_null(_STRING)})
+_REASONING = members(
     {
         "type": _STRING,
-        "summary": _list(_by_type({"summary_text": _object({"type": _STRING, "text": _STRING})})),
+        "summary": list_of(by_type({"summary_text": members({"type": _STRING, "text": _STRING})})),
     },
     {
-        "content": _or_null(_list(_by_type({"reasoning_text": _object({"type": _STRING, "text": _STRING})}))),
-        "encrypted_content": _or_null(_STRING),
+        "content": or_null(list_of(by_type({"reasoning_text": members({"type": _STRING, "text": _STRING})}))),
+        "encrypted_content": or_null(_STRING),
         **_STATUS,
     },
 )
@@ -282,76 +125,78 @@ _HOSTED = ("web_search", "web_search_preview", "image_generation", "file_search"
 ITEMS: dict[str, Check] = {
     "message": _message,
     "reasoning": _REASONING,
-    "function_call": _object(
+    "function_call": members(
         {"type": _STRING, "call_id": _CALL_ID, "name": _NAME, "arguments": _STRING},
-        {**_STATUS, "namespace": _or_null(_STRING)},
+        {**_STATUS, "namespace": or_null(_STRING)},
     ),
-    "function_call_output": _object({"type": _STRING, "call_id": _CALL_ID, "output": _output}, _STATUS),
-    "custom_tool_call": _object(
+    "function_call_output": members({"type": _STRING, "call_id": _CALL_ID, "output": _output}, _STATUS),
+    "custom_tool_call": members(
         {"type": _STRING, "call_id": _CALL_ID, "name": _NAME, "input": _STRING},
-        {**_STATUS, "namespace": _or_null(_STRING)},
+        {**_STATUS, "namespace": or_null(_STRING)},
     ),
-    "custom_tool_call_output": _object({"type": _STRING, "call_id": _CALL_ID, "output": _output}, _STATUS),
-    "item_reference": _object({"id": _STRING}, {"type": _STRING}),
-    "web_search_call": _anything,
-    "additional_tools": _object({"type": _STRING, "tools": _is(list)}, {"role": _STRING, "id": _STRING}),
+    "custom_tool_call_output": members({"type": _STRING, "call_id": _CALL_ID, "output": _output}, _STATUS),
+    "item_reference": members({"id": _STRING}, {"type": _STRING}),
+    "web_search_call": anything,
+    "additional_tools": members({"type": _STRING, "tools": of_type(list)}, {"role": _STRING, "id": _STRING}),
 }
 COMPACTION_ITEMS: dict[str, Check] = {
     "compaction": _SEALED,
     "compaction_summary": _SEALED,
-    "context_compaction": _object({"type": _STRING}, {"encrypted_content": _STRING, "id": _STRING}),
-    "compaction_trigger": _object({"type": _STRING}),
+    "context_compaction": members({"type": _STRING}, {"encrypted_content": _STRING, "id": _STRING}),
+    "compaction_trigger": members({"type": _STRING}),
 }
 
 
 # -- tools ------------------------------------------------------------------------------------------------
 
-_FUNCTION = _object(
+_FUNCTION = members(
     {"type": _STRING, "name": _NAME},
     {
-        "description": _or_null(_STRING),
-        "parameters": _or_null(_OBJECT),
-        "strict": _or_null(_is(bool)),
-        "defer_loading": _is(bool),
+        "description": or_null(_STRING),
+        "parameters": or_null(_OBJECT),
+        "strict": or_null(of_type(bool)),
+        "defer_loading": of_type(bool),
     },
 )
-_CUSTOM = _object({"type": _STRING, "name": _NAME}, {"description": _STRING, "format": _OBJECT})
+_CUSTOM = members({"type": _STRING, "name": _NAME}, {"description": _STRING, "format": _OBJECT})
 _TOOLS: dict[str, Check] = {
     "function": _FUNCTION,
     "custom": _CUSTOM,
-    "namespace": _object(
+    "namespace": members(
         {
             "type": _STRING,
             "name": _NAME,
-            "tools": _list(_by_type({"function": _FUNCTION, "custom": _CUSTOM})),
+            "tools": list_of(by_type({"function": _FUNCTION, "custom": _CUSTOM})),
         },
         {"description": _STRING},
     ),
     **dict.fromkeys(_HOSTED, _OBJECT),
 }
 _CHOICES: dict[str, Check] = {
-    "function": _object({"type": _STRING, "name": _STRING}),
-    "custom": _object({"type": _STRING, "name": _STRING}),
-    "allowed_tools": _object({"type": _STRING, "mode": _one_of("auto", "required"), "tools": _list(_OBJECT)}),
+    "function": members({"type": _STRING, "name": _STRING}),
+    "custom": members({"type": _STRING, "name": _STRING}),
+    "allowed_tools": members(
+        {"type": _STRING, "mode": one_of("auto", "required"), "tools": list_of(_OBJECT)}
+    ),
     **dict.fromkeys(_HOSTED, _OBJECT),
 }
 
 
 def _choice(value: Any, path: str) -> None:
     if isinstance(value, str):
-        _one_of("none", "auto", "required")(value, path)
+        one_of("none", "auto", "required")(value, path)
     else:
-        _by_type(_CHOICES)(value, path)
+        by_type(_CHOICES)(value, path)
 
 
 # -- the request ------------------------------------------------------------------------------------------
 
 _FORMATS: dict[str, Check] = {
-    "text": _object({"type": _STRING}),
-    "json_object": _object({"type": _STRING}),
-    "json_schema": _object(
-        {"type": _STRING, "name": _text(64, "[a-zA-Z0-9_-]+"), "schema": _OBJECT},
-        {"strict": _or_null(_is(bool)), "description": _or_null(_STRING)},
+    "text": members({"type": _STRING}),
+    "json_object": members({"type": _STRING}),
+    "json_schema": members(
+        {"type": _STRING, "name": text(64, "[a-zA-Z0-9_-]+"), "schema": _OBJECT},
+        {"strict": or_null(of_type(bool)), "description": or_null(_STRING)},
     ),
 }
 _INCLUDES = (
@@ -364,24 +209,24 @@ _INCLUDES = (
 _EFFORTS = (None, "none", "minimal", "low", "medium", "high", "xhigh")
 
 _SHARED: dict[str, Check] = {
-    "instructions": _or_null(_STRING),
-    "tools": _or_null(_list(_by_type(_TOOLS))),
-    "parallel_tool_calls": _or_null(_is(bool)),
-    "previous_response_id": _or_null(_text(MAX_ID)),
-    "prompt_cache_key": _or_null(_text(MAX_ID)),
-    "reasoning": _or_null(
-        _object(
+    "instructions": or_null(_STRING),
+    "tools": or_null(list_of(by_type(_TOOLS))),
+    "parallel_tool_calls": or_null(of_type(bool)),
+    "previous_response_id": or_null(text(MAX_ID)),
+    "prompt_cache_key": or_null(text(MAX_ID)),
+    "reasoning": or_null(
+        members(
             {},
             {
-                "effort": _one_of(*_EFFORTS),
-                "summary": _one_of(None, "auto", "concise", "detailed"),
-                "generate_summary": _one_of(None, "auto", "concise", "detailed"),
+                "effort": one_of(*_EFFORTS),
+                "summary": one_of(None, "auto", "concise", "detailed"),
+                "generate_summary": one_of(None, "auto", "concise", "detailed"),
                 "context": _STRING,
             },
         )
     ),
-    "text": _or_null(
-        _object({}, {"format": _by_type(_FORMATS), "verbosity": _one_of(None, "low", "medium", "high")})
+    "text": or_null(
+        members({}, {"format": by_type(_FORMATS), "verbosity": one_of(None, "low", "medium", "high")})
     ),
 }
 
@@ -396,7 +241,7 @@ def _input(items: Mapping[str, Check]) -> Check:
                 "invalid_type",
             )
         if isinstance(value, list):
-            _list(_by_type(items, "message"))(value, path)
+            list_of(by_type(items, "message"))(value, path)
 
     return check
 
@@ -406,29 +251,29 @@ def request_check(*, compaction: bool, compact: bool = False) -> Check:
     items = {**ITEMS, **(COMPACTION_ITEMS if compaction else {})}
     required = {"model": _STRING, "input": _input(items)}
     if compact:
-        return _object(required, _SHARED)
+        return members(required, _SHARED)
     own: dict[str, Check] = {
         **_SHARED,
-        "stream": _or_null(_is(bool)),
-        "stream_options": _or_null(_object({}, {"include_obfuscation": _is(bool)})),
-        "store": _or_null(_is(bool)),
-        "include": _or_null(_list(_one_of(*_INCLUDES))),
-        "tool_choice": _or_null(_choice),
-        "temperature": _or_null(_number(0, 2)),
-        "top_p": _or_null(_number(0, 1)),
-        "top_logprobs": _or_null(_number(0, 20, whole=True)),
-        "max_output_tokens": _or_null(_number(16, whole=True)),
-        "max_tool_calls": _or_null(_number(1, whole=True)),
-        "metadata": _or_null(_OBJECT),
-        "truncation": _or_null(_one_of("auto", "disabled")),
-        "user": _or_null(_STRING),
-        "safety_identifier": _or_null(_text(MAX_ID)),
-        "service_tier": _or_null(_one_of("auto", "default", "flex", "priority")),
-        "background": _or_null(_is(bool)),
-        "client_metadata": _or_null(_OBJECT),
-        "prompt_cache_retention": _or_null(_one_of("in-memory", "24h")),
+        "stream": or_null(of_type(bool)),
+        "stream_options": or_null(members({}, {"include_obfuscation": of_type(bool)})),
+        "store": or_null(of_type(bool)),
+        "include": or_null(list_of(one_of(*_INCLUDES))),
+        "tool_choice": or_null(_choice),
+        "temperature": or_null(number(0, 2)),
+        "top_p": or_null(number(0, 1)),
+        "top_logprobs": or_null(number(0, 20, whole=True)),
+        "max_output_tokens": or_null(number(16, whole=True)),
+        "max_tool_calls": or_null(number(1, whole=True)),
+        "metadata": or_null(_OBJECT),
+        "truncation": or_null(one_of("auto", "disabled")),
+        "user": or_null(_STRING),
+        "safety_identifier": or_null(text(MAX_ID)),
+        "service_tier": or_null(one_of("auto", "default", "flex", "priority")),
+        "background": or_null(of_type(bool)),
+        "client_metadata": or_null(_OBJECT),
+        "prompt_cache_retention": or_null(one_of("in-memory", "24h")),
     }
-    return _object(required, own)
+    return members(required, own)
 
 
 def check_ids(items: Sequence[Any], *, stored: bool) -> None:
@@ -446,7 +291,7 @@ def check_ids(items: Sequence[Any], *, stored: bool) -> None:
             )
         if given is None or kind not in ITEM_PREFIXES:
             continue
-        _text(MAX_ID)(given, at(path, "id"))
+        text(MAX_ID)(given, at(path, "id"))
         prefix = ITEM_PREFIXES[kind]
         if not given.startswith(prefix):
             raise refuse(

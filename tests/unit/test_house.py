@@ -89,10 +89,15 @@ BROAD_EXCEPTS = {
 }
 
 LONG_MODULES: dict[str, str] = {}
+LONG_TESTS = {
+    "tests/matrix/gallery.py": "one list of streams, which every client's encoder is shown",
+}
 LONG_FUNCTIONS: dict[str, str] = {
     "gateway/container.py:open_deps": "one list of what a replica is made of, in order, without a branch",
 }
 MODULE_LINES = 400
+MIRROR_LINES = 650
+"""Of the one test module that a source module has."""
 FUNCTION_LINES = 60
 
 # -- reading ----------------------------------------------------------------------------------------------
@@ -181,6 +186,17 @@ def test_exemptions_name_modules_that_exist() -> None:
 def test_modules_are_of_readable_size() -> None:
     long = {path: lines_of(path) for path in sources() if lines_of(path) > MODULE_LINES}
     assert long.keys() == LONG_MODULES.keys(), long
+
+
+def test_modules_of_tests_are_of_readable_size() -> None:
+    """Below tests/unit each is as long as what it mirrors asks for, within reason."""
+    long = {}
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        name = path.relative_to(ROOT).as_posix()
+        lines = lines_of(name)
+        if lines > (MIRROR_LINES if name.startswith("tests/unit/") else MODULE_LINES):
+            long[name] = lines
+    assert long.keys() == LONG_TESTS.keys(), long
 
 
 def test_functions_are_of_readable_size() -> None:
