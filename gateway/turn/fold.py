@@ -83,7 +83,7 @@ class ItemBuilder:
         self._annotations: dict[int, list[JsonObject]] = {}
         self._signature: list[str] = []
         self._text: list[str] = []
-        self._text_part = -1
+        self._text_part: int | None = None
         """Where the last piece of text went: the next goes there, too, nearly always."""
 
     def add(self, event: TurnEvent) -> None:

@@ -121,6 +121,14 @@ def test_parts_keep_their_order_and_kind() -> None:
     assert item.parts == (TextPart("ab"), RefusalPart("no"), TextPart("c"))
 
 
+def test_a_text_keeps_a_part_with_any_number() -> None:
+    """Upstreams number parts; one that begins below zero loses nothing."""
+    folder = Fold()
+    for event in (ItemStarted(0, "message", "m"), TextDelta(0, "lost?", -1), TextDelta(0, " no", 0)):
+        folder.add(event)
+    assert folder.result().text == "lost? no"
+
+
 def test_usage_reports_are_merged_and_ends_are_kept_apart() -> None:
     error = ErrorInfo(kind=ErrorKind.UPSTREAM_EOF, message="gone")
     usage = UsageReported(Usage(input_tokens=3))
