@@ -101,10 +101,12 @@ async def _send(self: TCPServer, event: Event) -> None:
     if isinstance(event, RawData):
         if not await _written(self, event.data):
             await self.protocol.handle(Closed())
-    elif isinstance(event, Updated) and not (event.idle and self.context.terminated.is_set()):
+        return
+    if isinstance(event, Updated):
         _idle_since[self] = self.loop.time() if event.idle else None
-    else:
-        await _protocol_send(self, event)
+        if not (event.idle and self.context.terminated.is_set()):
+            return  # else its watch may have ended, as the server did, while the last stream ran
+    await _protocol_send(self, event)
 
 
 async def _written(connection: TCPServer, data: bytes) -> bool:

@@ -225,7 +225,9 @@ async def chat(deps: FakeDeps, stream: bool = False, **fields: Json) -> Reply:
 
 
 @contextlib.asynccontextmanager
-async def serving(app: ASGIApp, *, port: int = 0, host: str = "127.0.0.1") -> AsyncIterator[str]:
+async def serving(
+    app: ASGIApp, *, port: int = 0, host: str = "127.0.0.1", graceful_s: float = 0.1
+) -> AsyncIterator[str]:
     """The app on a real Hypercorn; gives its base address. Any free port unless one is given."""
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -235,7 +237,7 @@ async def serving(app: ASGIApp, *, port: int = 0, host: str = "127.0.0.1") -> As
     config.bind = [f"fd://{sock.detach()}"]
     config.accesslog = None
     config.errorlog = None
-    config.graceful_timeout = 0.1
+    config.graceful_timeout = graceful_s
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         group.create_task(serve(app, config, shutdown_trigger=stop.wait, mode="asgi"))  # type: ignore[arg-type]

@@ -1,9 +1,12 @@
 """Over a real Hypercorn and raw sockets: what goes over the wire, and when a connection is closed."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
+import h2.config
+import h2.connection
 import h11
 import pytest
 from hypercorn.config import Config
@@ -234,3 +237,21 @@ async def test_a_server_that_stops_closes_idle_connections(app: App) -> None:
     async with asyncio.timeout(10):
         assert await closed == b""
     client.writer.close()
+
+
+async def test_a_server_that_stops_closes_http2_connections_behind_their_last_answer(app: App) -> None:
+    """Not at the end of its patience, by which their tasks are cancelled."""
+    stopping = contextlib.AsyncExitStack()
+    address = await stopping.enter_async_context(serving(app, graceful_s=30))
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(address.rsplit(":", 1)[-1]))
+    http2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+    http2.initiate_connection()
+    headers = [(":method", "GET"), (":path", "/waits"), (":scheme", "http"), (":authority", "x")]
+    http2.send_headers(1, headers, end_stream=True)
+    writer.write(http2.data_to_send())
+    async with asyncio.timeout(10):
+        await app.begun.wait()
+        asyncio.get_running_loop().call_later(0.1, app.go_on.set)
+        await stopping.aclose()
+        assert await reader.read()
+    writer.close()
