@@ -203,7 +203,7 @@ class Attempt:
                 raise
         rest = splitter.eof()
         burst = [] if rest is None else self._decoded([rest])
-        if (last := self._lane.eof()) is not None:
+        if (last := self._last()) is not None:
             burst.append(last)
         if told := await self._told(burst):
             yield told
@@ -227,6 +227,12 @@ class Attempt:
         except Exception:
             burst.append(Frame((TurnFailed(self._senseless()),)))
         return burst
+
+    def _last(self) -> Frame | None:
+        try:
+            return self._lane.eof()
+        except Exception:
+            return Frame((TurnFailed(self._senseless()),))
 
     def _whole(self, body: bytes) -> Frame:
         try:

@@ -402,6 +402,16 @@ async def test_a_decoder_that_stumbles_behind_content_ends_the_turn(monkeypatch:
         assert result.error.kind == ErrorKind.UPSTREAM_PROTOCOL
 
 
+async def test_a_decoder_that_stumbles_at_the_end_ends_the_turn() -> None:
+    """What another item said waits for the open one, and makes no sense when it is its turn."""
+    waiting = event("response.output_item.added", output_index=1, item=None)
+    async with against(Upstream(CREATED + ADDED + DELTA, waiting)) as bench:
+        result, _ = await bench.run()
+        assert result.text == "Hi"
+        assert result.error is not None
+        assert result.error.kind == ErrorKind.UPSTREAM_PROTOCOL
+
+
 async def test_rejected_reasoning_is_left_out_once() -> None:
     async with against(Upstream(CREATED, REJECTED)) as bench:
         failed = await bench.fails()
