@@ -18,6 +18,7 @@ _HAS_IS_REMOTE: Final = 0x100
 _IS_REMOTE: Final = 0x200
 _SHORT: Final = 0x80 - 4
 """Bytes of a name and a text whose sizes all fit into one byte."""
+_MAX_INT: Final = 2**63
 _times: Final = struct.Struct("<BQBQ").pack
 _double: Final = struct.Struct("<Bd").pack
 _flags: Final = struct.Struct("<BBI").pack
@@ -40,21 +41,26 @@ encode_spans: Final = SpanRequest
 def encoded(spans: Sequence[ReadableSpan]) -> bytes:
     """An ExportTraceServiceRequest."""
     # By identity: to hash a resource is to write all of it.
-    sources: dict[tuple[int, int], tuple[Resource, InstrumentationScope | None]] = {}
+    sources: dict[tuple[int, int], tuple[bytes, bytes] | None] = {}
     plain: dict[tuple[int, int], list[bytes]] = {}
     rare: list[ReadableSpan] = []
     for span in spans:
-        if (written := _span(span)) is None:
-            rare.append(span)
-            continue
         resource, scope = span.resource, span.instrumentation_scope
         source = (id(resource), id(scope))
         if source not in sources:
-            sources[source], plain[source] = (resource, scope), []
-        plain[source].append(_field(0x12, written))
+            sources[source], plain[source] = _source(resource, scope), []
+        try:
+            written = None if sources[source] is None else _span(span)
+        except UnicodeEncodeError:
+            written = None
+        if written is None:
+            rare.append(span)
+        else:
+            plain[source].append(_field(0x12, written))
     request = b"".join(
-        _field(0x0A, _resource(resource) + _field(0x12, _scope(scope) + b"".join(plain[source])))
-        for source, (resource, scope) in sources.items()
+        _field(0x0A, told[0] + _field(0x12, told[1] + b"".join(plain[source])))
+        for source, told in sources.items()
+        if told is not None and plain[source]
     )
     if not rare:
         return request
@@ -62,6 +68,15 @@ def encoded(spans: Sequence[ReadableSpan]) -> bytes:
 
     rest: bytes = original(rare).SerializePartialToString()
     return request + rest
+
+
+def _source(resource: Resource, scope: InstrumentationScope | None) -> tuple[bytes, bytes] | None:
+    """None for those that are not plain."""
+    try:
+        told, scoped = _resource(resource), _scope(scope)
+    except UnicodeEncodeError:  # such as an environment that is no UTF-8
+        return None
+    return None if told is None or scoped is None else (told, scoped)
 
 
 def _span(span: ReadableSpan) -> bytes | None:
@@ -96,19 +111,23 @@ def _span(span: ReadableSpan) -> bytes | None:
     )
 
 
-def _resource(resource: Resource) -> bytes:
+def _resource(resource: Resource) -> bytes | None:
     attributes = _attributes(0x0A, resource.attributes)
+    if attributes is None:
+        return None
     schema = _text(0x1A, resource.schema_url) if resource.schema_url else b""
-    return _field(0x0A, attributes or b"") + schema
+    return _field(0x0A, attributes) + schema
 
 
-def _scope(scope: InstrumentationScope | None) -> bytes:
+def _scope(scope: InstrumentationScope | None) -> bytes | None:
     if scope is None:
         return _field(0x0A, b"")
     attributes = _attributes(0x1A, scope.attributes)
+    if attributes is None:
+        return None
     named = _text(0x0A, scope.name) + (_text(0x12, scope.version) if scope.version else b"")
     schema = _text(0x1A, scope.schema_url) if scope.schema_url else b""
-    return _field(0x0A, named + (attributes or b"")) + schema
+    return _field(0x0A, named + attributes) + schema
 
 
 def _attributes(tag: int, attributes: Mapping[str, object] | None) -> bytes | None:
@@ -137,7 +156,7 @@ def _value(value: object) -> bytes | None:
             return _text(0x0A, value)
         case bool():
             return b"\x10\x01" if value else b"\x10\x00"
-        case int() if value >= 0:
+        case int() if 0 <= value < _MAX_INT:
             return b"\x18" + _varint(value)
         case float():
             return _double(0x21, value)

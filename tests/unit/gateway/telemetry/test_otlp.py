@@ -38,13 +38,18 @@ _statuses = st.sampled_from(
     [Status(StatusCode.UNSET), Status(StatusCode.OK), Status(StatusCode.ERROR), Status(StatusCode.ERROR, "ü")]
 )
 _resources = st.sampled_from(
-    [Resource.create({"service.name": "x", "n": 7}), Resource({"a": "b"}, "https://schema.example/1")]
+    [
+        Resource.create({"service.name": "x", "n": 7}),
+        Resource({"a": "b"}, "https://schema.example/1"),
+        Resource({"service.name": "x", "rare": -1}),
+    ]
 )
 _scopes = st.sampled_from(
     [
         None,
         InstrumentationScope("gateway", "1.2"),
         InstrumentationScope("asgi", None, "https://s.example", {"k": "v"}),
+        InstrumentationScope("rare", None, None, {"n": -1}),
     ]
 )
 
@@ -100,6 +105,22 @@ def test_a_plain_span_is_written_to_the_byte(attributes: dict[str, Any]) -> None
         "chat m", context, resource=Resource({"a": "b"}), attributes=attributes, start_time=1, end_time=2
     )
     assert encode_spans([span]).SerializePartialToString() == original([span]).SerializePartialToString()
+
+
+@pytest.mark.parametrize("value", ["caf\udce9", ("caf\udce9",), 2**63])
+@pytest.mark.parametrize("of_all", [True, False])
+def test_a_value_that_cannot_be_written_is_left_out_alone(value: Any, of_all: bool) -> None:
+    """Such as an environment variable that is no UTF-8: no span is lost for it."""
+    bad, good = {"bad": value, "a": "b"}, {"a": "b"}
+    span = ReadableSpan(
+        "chat m",
+        SpanContext(1, 2, is_remote=False),
+        resource=Resource(bad if of_all else good),
+        attributes=good if of_all else bad,
+        start_time=1,
+        end_time=2,
+    )
+    assert flat(encoded([span])) == flat(original([span]).SerializeToString())
 
 
 def test_the_exporter_asks_us() -> None:
