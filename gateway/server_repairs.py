@@ -9,6 +9,8 @@
   that takes the connection and all its other streams along. The one stream is reset instead.
 - An upgrade from HTTP/1.1 with settings that make no sense ends with its connection, not with an exception.
 - A connection that its client has closed keeps its descriptor until the idle timeout. It goes at once.
+- A connection that is closed with data that its client does not take stays, data and descriptor, for as long
+  as the client likes. It goes after LINGER_S.
 """
 
 import contextlib
@@ -21,6 +23,9 @@ import hyperframe.exceptions
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.events import Closed
 from hypercorn.protocol import h2 as server
+
+LINGER_S = 30.0
+"""For a client to take the rest of an answer: what a transport holds without letting its writer wait."""
 
 
 async def _pop(self: server.StreamBuffer, max_length: int) -> bytes:
@@ -115,8 +120,21 @@ async def _read_and_part(self: TCPServer) -> None:
     await self.idle_task.stop()
 
 
+_close = TCPServer._close
+
+
+async def _close_in_time(self: TCPServer) -> None:
+    """As the original; what the client does not take in time goes with the connection."""
+    timer = self.loop.call_later(LINGER_S, self.writer.transport.abort)
+    try:
+        await _close(self)
+    finally:
+        timer.cancel()
+
+
 def apply() -> None:
     """Idempotent."""
+    TCPServer._close = _close_in_time  # type: ignore[method-assign]
     TCPServer._read_data = _read_and_part  # type: ignore[method-assign]
     server.H2Protocol._create_stream = _create_sound_stream  # type: ignore[method-assign]
     server.H2Protocol._handle_events = _handle_known  # type: ignore[method-assign]

@@ -1,6 +1,8 @@
 """Over a real Hypercorn and a real socket: an HTTP/2 client that never opens its window."""
 
 import asyncio
+import contextlib
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -119,6 +121,25 @@ async def test_a_connection_that_its_client_has_closed_is_given_up_at_once() -> 
         async with asyncio.timeout(5):
             while descriptors() > before:
                 await asyncio.sleep(0.01)
+
+
+async def test_a_client_that_never_reads_does_not_keep_what_was_for_it(
+    app: Endless, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The application gives up first; the client stays connected."""
+    monkeypatch.setattr(server_repairs, "LINGER_S", 0.2)
+    async with serving(app) as address:
+        before = descriptors()
+        with contextlib.ExitStack() as clients:
+            for _ in range(5):
+                client = clients.enter_context(socket.socket())
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                client.connect(("127.0.0.1", port_of(address)))
+                client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            async with asyncio.timeout(10):
+                await app.ended.wait()
+                while descriptors() > before + 5:  # those of the clients
+                    await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize(
