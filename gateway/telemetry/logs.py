@@ -23,9 +23,12 @@ _NOISY = {
     "h2": logging.WARNING,
     "hpack": logging.WARNING,
     "opentelemetry": logging.WARNING,
+    "opentelemetry.trace": logging.ERROR,
     "websockets": logging.WARNING,
 }
-"""Libraries whose INFO and DEBUG tell nothing about the gateway. That of hpack is every header: keys."""
+"""Libraries whose INFO and DEBUG tell nothing about the gateway. That of hpack is every header: keys. And
+opentelemetry.trace warns, quoting them, of headers that any client may send.
+"""
 
 
 class _OurHandler(logging.StreamHandler[TextIO]):
