@@ -299,6 +299,8 @@ class _Bucket:
         try:
             while True:
                 if not self._feeds:
+                    # Nobody here waits it out, and those of other buckets have not met it.
+                    self._down_since = None
                     await self._rest()
                 try:
                     overdue = await self._read(reader)

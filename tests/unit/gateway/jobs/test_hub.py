@@ -224,6 +224,24 @@ async def test_a_store_that_hangs_is_away_and_its_silence_does_not_count(
             await asyncio.sleep(0.001)
 
 
+async def test_an_outage_does_not_outlast_the_turns_that_met_it(bench: Bench) -> None:
+    """Turns on other nodes, and later ones here, would take it for as old as its first failure."""
+    feed = bench.hub.subscribe("t")
+    bench.streams.away = True
+    await bench.say("t", Heartbeat())
+    async with asyncio.timeout(5):
+        while bench.hub.down_since is None:
+            await asyncio.sleep(0.001)
+        feed.close()
+        while bench.hub.down_since is not None:
+            await asyncio.sleep(0.001)
+        since = asyncio.get_running_loop().time()
+        bench.hub.subscribe("later")
+        while (down_since := bench.hub.down_since) is None:
+            await asyncio.sleep(0.001)
+    assert down_since >= since
+
+
 async def test_a_turn_that_the_store_forgot_fails_after_an_outage(bench: Bench) -> None:
     lost, kept = bench.hub.subscribe("lost"), bench.hub.subscribe("kept")
     bench.turns.lost.add("lost")
