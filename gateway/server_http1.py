@@ -34,11 +34,15 @@ class LeanStream(HTTPStream):
     _held: h11.Response | None = None
     """The head of the answer, until there is something of its body."""
     _chunked = False
+    _writing = False
 
     async def app_send(self, message: ASGISendEvent | None) -> None:
         if message is None:
             if self._held is not None:  # the application died behind the head: nobody has seen that yet
                 self._held, self.state = None, ASGIHTTPState.REQUEST
+            connection = self._protocol.connection
+            if self._writing and isinstance(connection, h11.Connection):
+                connection.send_failed()  # cut short: what was written may never be taken, nothing follows it
         elif self.state is ASGIHTTPState.RESPONSE and message["type"] == "http.response.body":
             await self._body(message.get("body", b""), last=not message.get("more_body", False))
             return
@@ -71,7 +75,9 @@ class LeanStream(HTTPStream):
         if last:
             data += self._written(h11.EndOfMessage())
         if data:
+            self._writing = True
             await self._protocol.send(RawData(data))
+            self._writing = False
         if last:
             self.state = ASGIHTTPState.CLOSED
             await self.send(StreamClosed(stream_id=self.stream_id))

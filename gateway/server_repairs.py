@@ -9,20 +9,25 @@
   that takes the connection and all its other streams along. The one stream is reset instead.
 - An upgrade from HTTP/1.1 with settings that make no sense ends with its connection, not with an exception.
 - A connection that its client has closed keeps its descriptor until the idle timeout. It goes at once.
+- A connection over HTTP/1.1 that is closed behind an answer, while another request has come already, leaves
+  its reader waiting for ever for the end of that answer. It reads on and throws away what it gets.
 - A connection that is closed with data that its client does not take stays, data and descriptor, for as long
   as the client likes. It goes after LINGER_S.
 """
 
 import contextlib
 from collections.abc import Iterable
+from typing import cast
 
 import h2.errors
 import h2.events
 import h2.exceptions
+import h11
 import hyperframe.exceptions
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.events import Closed
 from hypercorn.protocol import h2 as server
+from hypercorn.protocol.h11 import H11Protocol
 
 LINGER_S = 30.0
 """For a client to take the rest of an answer: what a transport holds without letting its writer wait."""
@@ -120,6 +125,37 @@ async def _read_and_part(self: TCPServer) -> None:
     await self.idle_task.stop()
 
 
+class _Over:
+    """In place of the state of a connection that answers nothing any more."""
+
+    our_state = None
+    their_state = h11.ERROR
+    they_are_waiting_for_100_continue = False
+    trailing_data = (b"", False)
+
+    def receive_data(self, data: bytes) -> None:
+        pass
+
+    def next_event(self) -> type[h11.NEED_DATA]:
+        return h11.NEED_DATA
+
+    def send(self, event: h11.Event) -> bytes:
+        raise h11.LocalProtocolError("the connection is over")
+
+
+_maybe_recycle = H11Protocol._maybe_recycle
+
+
+async def _recycle_or_end(self: H11Protocol) -> None:
+    """As the original; a connection that is not used again has nothing to wait for."""
+    connection = self.connection
+    if isinstance(connection, h11.Connection):
+        done = connection.our_state is h11.DONE and connection.their_state is h11.DONE
+        if not done or self.context.terminated.is_set():
+            self.connection = cast(h11.Connection, _Over())
+    await _maybe_recycle(self)
+
+
 _close = TCPServer._close
 
 
@@ -134,6 +170,7 @@ async def _close_in_time(self: TCPServer) -> None:
 
 def apply() -> None:
     """Idempotent."""
+    H11Protocol._maybe_recycle = _recycle_or_end  # type: ignore[method-assign]
     TCPServer._close = _close_in_time  # type: ignore[method-assign]
     TCPServer._read_data = _read_and_part  # type: ignore[method-assign]
     server.H2Protocol._create_stream = _create_sound_stream  # type: ignore[method-assign]

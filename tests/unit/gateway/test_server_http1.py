@@ -11,7 +11,7 @@ import h11
 import pytest
 from hypercorn.config import Config
 
-from gateway import server_http1
+from gateway import server_http1, server_repairs
 from tests.support.edge import serving
 
 Message = dict[str, Any]
@@ -201,6 +201,27 @@ async def test_a_client_that_leaves_while_it_is_sent_to_is_noticed(app: App) -> 
             client.writer.transport.abort()
         async with asyncio.timeout(10):
             await app.disconnected.wait()
+
+
+async def test_a_client_that_never_reads_is_sent_no_second_answer() -> None:
+    """The first, as large as it is, waits for it until it is given up."""
+    server_http1.apply()
+    server_repairs.apply()
+    asked = 0
+
+    async def large(scope: Message, receive: Any, send: Any) -> None:
+        nonlocal asked
+        if scope["type"] == "http":
+            asked += 1
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await send(start())
+                    await send(body(b"x" * 16_000_000, more=False))
+
+    async with serving(large) as address, Client(address) as client:
+        client.writer.write(GET % b"/" * 3)
+        await asyncio.sleep(1)  # twice as long as it took to begin all three
+        assert asked == 1
 
 
 @pytest.fixture

@@ -142,6 +142,27 @@ async def test_a_client_that_never_reads_does_not_keep_what_was_for_it(
                     await asyncio.sleep(0.01)
 
 
+async def breaking_off(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"hello", "more_body": True})
+
+
+async def test_requests_behind_an_answer_that_breaks_off_leave_no_task() -> None:
+    server_repairs.apply()
+    async with serving(breaking_off) as address:
+        before = len(asyncio.all_tasks())
+        for _ in range(5):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port_of(address))
+            writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" * 3)
+            async with asyncio.timeout(5):
+                assert (await reader.read()).count(b"HTTP/1.1 200") == 1
+            writer.close()
+        async with asyncio.timeout(5):
+            while len(asyncio.all_tasks()) > before:
+                await asyncio.sleep(0.01)
+
+
 @pytest.mark.parametrize(
     "bad",
     [
