@@ -300,7 +300,7 @@ class _Bucket:
             while True:
                 if not self._feeds:
                     # Nobody here waits it out, and those of other buckets have not met it.
-                    self._down_since = None
+                    self._down_since = self._reading_since = None
                     await self._rest()
                 try:
                     overdue = await self._read(reader)

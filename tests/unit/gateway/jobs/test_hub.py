@@ -224,8 +224,11 @@ async def test_a_store_that_hangs_is_away_and_its_silence_does_not_count(
             await asyncio.sleep(0.001)
 
 
-async def test_an_outage_does_not_outlast_the_turns_that_met_it(bench: Bench) -> None:
+async def test_an_outage_does_not_outlast_the_turns_that_met_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Turns on other nodes, and later ones here, would take it for as old as its first failure."""
+    monkeypatch.setattr(hub_module, "OVERDUE_S", 0.0)
     feed = bench.hub.subscribe("t")
     bench.streams.away = True
     await bench.say("t", Heartbeat())
