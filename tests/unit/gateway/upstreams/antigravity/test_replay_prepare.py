@@ -255,7 +255,8 @@ CONTENTS = st.builds(
 def test_any_history_is_prepared_or_refused_and_once_is_enough(
     history: list[JsonObject], other: list[JsonObject]
 ) -> None:
-    items = chain(*history[:1], *other)
+    # What is remembered was said upstream, where nobody knows ids of ours.
+    items = [one for one in chain(*history[:1], *other) if RESERVED not in getattr(one, "call_id", "")]
     payload = request(*history)
     with Unchanged(payload):
         try:
