@@ -286,14 +286,15 @@ class JobTurn:
             self._judge_silence(now)
 
     def _judge_silence(self, now: float) -> None:
-        down_since = self._client.hub.down_since
-        if down_since is not None:
-            if now - down_since > OUTAGE_LIMIT_S:
-                raise StoreUnavailable("the store has been unreachable for too long")
-            return
         assert self._feed is not None
+        hub = self._client.hub
+        down_since = hub.down_since_for(self._feed.turn_id)
+        if down_since is not None and now - down_since > OUTAGE_LIMIT_S:
+            raise StoreUnavailable("the store has been unreachable for too long")
+        if hub.down_since is not None:
+            return  # what is known of workers may be on another node, and old
         assert self._placement is not None
-        silent_s = now - max(self._feed.last_at, self._client.hub.heard_from)
+        silent_s = now - max(self._feed.last_at, hub.heard_from)
         if silent_s > (SILENCE_ACCEPTED_S if self._accepted else SILENCE_QUEUED_S):
             raise WorkerLost("the worker that ran this turn has gone silent")
         record = self._client.directory.worker(self._placement.worker)

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
 from gateway.jobs.codec import DecodeProblem, ReplyMessage, decode_reply
 from gateway.jobs.stats import HubStats
@@ -209,12 +209,16 @@ class Hub:
 
     @property
     def down_since(self) -> float | None:
-        """Loop time at which reads began to fail, or writes: then workers cannot say anything. None while all
-        is well.
-        """
-        times = [bucket.down_since for bucket in self._buckets]
-        if self._watch is not None:
-            times.append(self._watch.since)
+        """Loop time since which reads fail, or writes, so that workers cannot say anything; else None."""
+        return self._down_since(self._buckets)
+
+    def down_since_for(self, turn_id: str) -> float | None:
+        """The same for one turn, whose stream lives on one node."""
+        return self._down_since([self._bucket(turn_id)])
+
+    def _down_since(self, buckets: Iterable["_Bucket"]) -> float | None:
+        writes = self._watch.since if self._watch is not None else None
+        times = (writes, *(bucket.down_since for bucket in buckets))
         return min((at for at in times if at is not None), default=None)
 
     @property

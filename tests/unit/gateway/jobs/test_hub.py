@@ -425,6 +425,15 @@ async def test_after_an_empty_restart_the_wake_stream_has_an_end() -> None:
             await ends(server)
 
 
+def test_a_node_that_is_away_is_away_for_its_own_turns_alone() -> None:
+    keys = Keys(buckets=4)
+    hub = Hub(FlakyStreams(), KnownTurns(), keys, "r1", FakeClock())  # type: ignore[arg-type]
+    turns = {keys.bucket_of(turn_id): turn_id for turn_id in (f"turn-{n}" for n in range(100))}
+    hub._buckets[2]._down_since = 5.0
+    assert hub.down_since == 5.0
+    assert [hub.down_since_for(turns[bucket]) for bucket in range(4)] == [None, None, 5.0, None]
+
+
 def test_a_store_that_takes_no_writes_is_as_good_as_away() -> None:
     watch = WriteWatch(None, KEYS, "r1")
     hub = Hub(FlakyStreams(), KnownTurns(), KEYS, "r1", FakeClock(), watch)  # type: ignore[arg-type]
