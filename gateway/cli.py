@@ -97,10 +97,8 @@ def check_config(
     """Read the settings of the environment, of replicas and workers, say what is wrong, and stop."""
     from gateway.access.keys import read_key_file
     from gateway.upstreams.check import problems, summaries
-    from workers.settings import load as load_worker
 
-    settings = _settings(os.environ)
-    _checked(lambda: load_worker(os.environ))
+    settings = _settings_of_both(os.environ)
     scheme = settings.store.redis_url.get_secret_value().partition("://")[0]
     key_file = settings.access.key_file
     keys = len(settings.access.api_keys) + (len(read_key_file(key_file)) if key_file else 0)
@@ -178,6 +176,24 @@ def _settings(environ: Mapping[str, str]) -> GatewaySettings:
     for warning in warnings:
         typer.echo(f"warning: {warning}", err=True)
     return settings
+
+
+def _settings_of_both(environ: Mapping[str, str]) -> GatewaySettings:
+    """The same, with what a worker would say of its half: what both say is told once."""
+    from workers.settings import load as load_worker
+
+    problems: list[str] = []
+    warnings: list[str] = []
+    for read_half in (load, load_worker):
+        try:
+            warnings += read_half(environ)[1]
+        except SettingsError as error:
+            problems += error.problems
+    if problems:
+        _fail("\n".join(dict.fromkeys(problems)), USAGE_ERROR)
+    for warning in dict.fromkeys(warnings):
+        typer.echo(f"warning: {warning}", err=True)
+    return load(environ)[0]
 
 
 def _checked(check: Any) -> None:

@@ -186,6 +186,20 @@ def test_two_of_them_share_no_directory(tmp_path: Path) -> None:
             live.ready("/healthz", pool_ready(1))
 
 
+def test_check_config_names_the_faults_of_both_halves_at_once() -> None:
+    result = run("check-config", PORT="many", LINGMA_ASK_STYLE="sing", LOG_LEVEL="loud")
+    assert result.returncode == 2
+    assert "LINGMA_ASK_STYLE: " in result.stderr
+    assert [result.stderr.count(f"{name}: ") for name in ("PORT", "LOG_LEVEL")] == [1, 1]
+
+
+def test_check_config_says_once_what_is_doubtful_in_either_half() -> None:
+    result = run("check-config", LINGMA_COALESCE_FRAMES="perhaps", GATEWAY_QUEUE_TIMEOUT_SECS="5")
+    assert result.returncode == 0
+    assert "warning: LINGMA_COALESCE_FRAMES: neither true nor false" in result.stderr
+    assert result.stderr.count("GATEWAY_QUEUE_TIMEOUT_SECS") == 1
+
+
 def test_check_config_reads_the_worker_half_too() -> None:
     result = run("check-config", LINGMA_ASK_STYLE="sing")
     assert result.returncode == 2
