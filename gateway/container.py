@@ -44,6 +44,7 @@ from gateway.sessions.store_redis import RedisSessionCache
 from gateway.settings import GatewaySettings
 from gateway.store.backends import Stores, check_store, open_stores
 from gateway.store.outage import Outage
+from gateway.store.stats import StoreCollector
 from gateway.store.writable import WriteWatch
 from gateway.telemetry.metrics import TurnStatistics
 from gateway.telemetry.setup import Tracing, start_tracing
@@ -141,6 +142,7 @@ async def open_deps(
         admission = _admission(settings, stores)
         await stack.enter_async_context(admission.running())
         outage = Outage(stores.redis, wait_s=settings.store.wait_s)
+        statistics.metrics.registry.register(StoreCollector(outage, watch))
         drain = Drain(listen_s=settings.server.drain_listen_s, deadline_s=settings.server.drain_deadline_s)
         cache = _session_cache(settings, stores, directory, clock)
         executor = _lingma(settings, jobs, directory, cache, clock, outage)

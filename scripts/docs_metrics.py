@@ -16,6 +16,10 @@ from gateway.kernel.clock import SystemClock
 from gateway.kernel.ids import TurnId
 from gateway.sessions.store import SessionLimits
 from gateway.sessions.store_memory import MemorySessionCache
+from gateway.store.keys import Keys
+from gateway.store.outage import Outage
+from gateway.store.stats import StoreCollector
+from gateway.store.writable import WriteWatch
 from gateway.telemetry.exposition import Format
 from gateway.telemetry.metrics import TurnStatistics, render_reference
 from gateway.turn.losses import Loss
@@ -109,6 +113,8 @@ def expositions() -> tuple[str, str, str]:
     limits = SessionLimits(max_entries=lambda: 0, ttl_s=0)
     sessions = asyncio.run(MemorySessionCache(limits, SystemClock()).prometheus_lines())
     statistics.metrics.registry.register(HubCollector(_Hub()))
+    watch = WriteWatch(None, Keys(), "-")
+    statistics.metrics.registry.register(StoreCollector(Outage(None), watch))
     labelled = statistics.metrics.render(Format.TEXT)
     one = Counter("x")
     worker = WorkerStats(turns=one, declined=one, dead_letters=one, loop_restarts=one)

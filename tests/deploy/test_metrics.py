@@ -142,6 +142,37 @@ def test_prometheus_understands_the_alerts(case: str, tmp_path: Path) -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
+@r.needs_helm
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool on the PATH")
+@pytest.mark.parametrize(("store_down", "hub_down", "told"), [(1, 0, True), (0, 1, True), (0, 0, False)])
+def test_a_store_that_is_away_is_told_of_with_turns_or_without(
+    store_down: int, hub_down: int, told: bool, tmp_path: Path
+) -> None:
+    (document,) = r.of_kind(r.rendered("production"), "PrometheusRule")
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(document["spec"]), encoding="utf-8")
+    labels = {"namespace": r.NAMESPACE, "pod": f"{r.FULL}-gateway-a"}
+    where = ",".join(f'{name}="{value}"' for name, value in labels.items())
+    (rule,) = [rule for rule in rules("production") if rule["alert"] == "LingmaGatewayStoreAway"]
+    summary = rule["annotations"]["summary"].replace("{{ $labels.pod }}", labels["pod"])
+    alert = {"exp_labels": {**labels, **rule["labels"]}, "exp_annotations": {"summary": summary}}
+    case = {
+        "interval": "30s",
+        "input_series": [
+            {"series": f"gateway_store_down{{{where}}}", "values": f"{store_down}x4"},
+            {"series": f"gateway_hub_down{{{where}}}", "values": f"{hub_down}x4"},
+        ],
+        "alert_rule_test": [
+            {"eval_time": "90s", "alertname": rule["alert"], "exp_alerts": [alert] if told else []}
+        ],
+    }
+    path = tmp_path / "test.yaml"
+    path.write_text(yaml.safe_dump({"rule_files": ["rules.yaml"], "tests": [case]}), encoding="utf-8")
+    asked = subprocess.run(
+        ["promtool", "test", "rules", path], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert asked.returncode == 0, asked.stdout + asked.stderr
+
+
 def test_a_query_for_what_is_not_there_is_found() -> None:
     """The judge itself."""
     for query in (

@@ -215,7 +215,8 @@ NOT_HERE = (
     "worker_declined_total",  # needs a replica that believes in a slot that is gone
     "worker_loop_restarts_total",  # needs a defect
     "gateway_max_in_flight",  # shown where there is a limit
-    "gateway_hub_down",  # shown while it is so
+    "gateway_hub_down",  # shown while they are so
+    "gateway_store_down",
     "gateway_hub_recoveries_total",
 )
 """Of what panels show, what none of the turns made; that the metrics exist is asked all the same."""

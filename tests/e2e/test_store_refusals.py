@@ -65,7 +65,7 @@ async def test_a_store_that_takes_no_writes_is_none_to_be_ready_for(
 ) -> None:
     """Until workers' records have ended and longer: refused at once, told once, and healed by itself."""
     pair.codex.queue += [answer_of(3), answer_of(7)]  # words alone
-    fleet.start(replicas=1, workers=1, UPSTREAMS_FILE=pair.file)
+    fleet.start(replicas=1, workers=1, UPSTREAMS_FILE=pair.file, METRICS_PUBLIC="true")
     replica, worker = fleet.replicas[0], fleet.workers[0]
     await takes(replica, worker)
     refuse, allow = REFUSALS[word]
@@ -83,8 +83,10 @@ async def test_a_store_that_takes_no_writes_is_none_to_be_ready_for(
                 response = await client.post(path, json=body)
             assert (response.status_code, response.json()["error"]["code"]) == (503, "store_unavailable")
         assert await ask(client, Chat(), [Said("user", "think")], stream=True, model=pair.THINKER)
+        assert "\ngateway_store_down 1.0\n" in (await client.get("/metrics")).text
         fleet.redis.command(*allow)
         await takes(replica, worker)
+        assert "\ngateway_store_down 0.0\n" in (await client.get("/metrics")).text
         assert await ask(client, Chat(), [Said("user", "say healed")], stream=True) == "healed"
         assert await ask(client, Chat(), [Said("user", "think")], stream=False, model=pair.THINKER)
     assert word in lines(replica, "store.refuses_writes")[0]
