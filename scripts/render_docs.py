@@ -20,6 +20,7 @@ from gateway.kernel.errors import ErrorKind, GatewayError
 from gateway.kernel.json import loads
 from gateway.settings import GatewaySettings
 from gateway.store import keys, rights
+from gateway.store.address import TLS_OPTIONS
 from gateway.turn.events import ErrorInfo
 from scripts import docs_logging, docs_losses, docs_metrics, generated
 from scripts.generated import ROOT
@@ -68,6 +69,17 @@ ends the process with exit code 2 and a text that names every variable at fault;
 check-config` does only that. Unknown names that begin like ours are a warning with the nearest name;
 unknown `GATEWAY__*` names are an error. Replicas and workers ignore each other's names, so one file may
 feed both.
+"""
+ADDRESS_FORMS = """
+redis://[user:password@]host[:6379][/db]                                      rediss:// with TLS
+redis+sentinel://[user:password@]host[:26379],host[:26379]/service[/db]       rediss+sentinel:// with TLS
+redis+cluster://[user:password@]host[:6379],host[:6379]                       rediss+cluster:// with TLS
+unix:///path/to/socket?db=0
+"""
+ADDRESS = """
+User and password are those of Redis itself; a password alone is `:password@`. Percent-encode `@ : / # ? %`
+in them. Options follow as `?name=value&name=value`. Of sentinels: `sentinel_username`, `sentinel_password`.
+Of TLS, with paths of files in `ssl_ca_certs`, `ssl_certfile` and `ssl_keyfile`:
 """
 TRACING = """
 Set by the standard OpenTelemetry variables, which its SDK reads: `OTEL_EXPORTER_OTLP_ENDPOINT` (HTTP),
@@ -173,6 +185,14 @@ def settings_page() -> str:
     ignored = ", ".join(f"`{name}`" for name in sorted(NAMES_WITHOUT_EFFECT))
     lines += ["", f"Names of lingma-openai-gateway that have no effect here: {ignored}."]
     lines += [
+        "",
+        "## Address of Redis",
+        "",
+        "```",
+        *ADDRESS_FORMS.strip().splitlines(),
+        "```",
+        "",
+        *_prose(f"{ADDRESS.strip()} {', '.join(f'`{name}`' for name in sorted(TLS_OPTIONS))}."),
         "",
         "## Tracing",
         "",

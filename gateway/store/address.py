@@ -31,7 +31,7 @@ _SCHEMES: Mapping[str, tuple[Kind, bool]] = {
     "redis+cluster": ("cluster", False),
     "rediss+cluster": ("cluster", True),
 }
-_TLS_OPTIONS = frozenset(
+TLS_OPTIONS = frozenset(
     "ssl_" + name
     for name in ("ca_certs", "ca_path", "ca_data", "certfile", "keyfile", "password", "cert_reqs", "ciphers")
 ) | {"ssl_check_hostname"}
@@ -152,7 +152,7 @@ def _number(text: str, what: str) -> int:
 
 def _options(query: str, *, tls: bool, sentinel: bool) -> dict[str, str]:
     known = {"db", "username", "password"}
-    known |= _TLS_OPTIONS if tls else set()
+    known |= TLS_OPTIONS if tls else set()
     known |= {"sentinel_username", "sentinel_password"} if sentinel else set()
     options = dict(parse_qsl(query, keep_blank_values=True))
     if options.keys() - known:  # not named: it may be the rest of a password with a bare ? in it

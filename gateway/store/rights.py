@@ -123,7 +123,9 @@ def render_markdown() -> str:
         f"It is one line. On a Cluster also `{more}`, on each node; for a database other than 0 also "
         f"`+select`. `{REPLAY_KEYS}` is for replicas with HTTP upstreams. A replica or worker whose user "
         "lacks one of them ends at its start with exit code 2 and says which; "
-        "`lingma-gateway check-config --store` says so without starting anything."
+        "`lingma-gateway check-config --store` says so without starting anything. Without "
+        "`+client|setname` or `+select` there is no connection to ask on: `link.connect_failed` and "
+        "`check-config --store` (exit code 1) name it, and replicas and workers go on trying."
     )
     return "\n".join(
         [

@@ -24,6 +24,21 @@ def test_every_value_is_explained() -> None:
     assert [value.path for value in values if not value.chapter] == []
 
 
+def test_the_secrets_of_the_example_for_production_are_made_in_its_howto() -> None:
+    """Those of images and of the Ingress are no generic ones, and are only named there."""
+    said = (r.ROOT / "docs" / "howto" / "kubernetes.md").read_text(encoding="utf-8")
+    documents = r.rendered("production")
+    made = {document["metadata"]["name"] for document in r.of_kind(documents, "Secret")}
+    needed = {
+        node["secretKeyRef"]["name"] if "secretKeyRef" in node else node["secretName"]
+        for node in r.walk(list(documents))
+        if "secretKeyRef" in node or "secretName" in node
+    }
+    assert len(needed - made) > 5
+    for name in needed - made:
+        assert f"create secret generic {name} " in said or f"`{name}`" in said
+
+
 def test_defaults_satisfy_the_schema() -> None:
     assert helm_engine.render(r.CHART, {}, name="a", namespace="b")
 
