@@ -29,7 +29,7 @@ CLIENT_SPAN = "b7ad6b7169203331"
 @contextlib.contextmanager
 def a_jaeger(directory: Path) -> Iterator[Jaeger]:
     """Its own configuration of all in one, but for where it listens and what nobody asks here."""
-    http, grpc, query, query_grpc, health = (free_port() for _ in range(5))
+    http, grpc, query, query_grpc, health, health_grpc = (free_port() for _ in range(6))
     changed = {
         "service.extensions": "[jaeger_storage,jaeger_query,healthcheckv2]",
         "service.pipelines.traces.receivers": "[otlp]",
@@ -40,6 +40,7 @@ def a_jaeger(directory: Path) -> Iterator[Jaeger]:
         "extensions.jaeger_query.http.endpoint": f"127.0.0.1:{query}",
         "extensions.jaeger_query.grpc.endpoint": f"127.0.0.1:{query_grpc}",
         "extensions.healthcheckv2.http.endpoint": f"127.0.0.1:{health}",
+        "extensions.healthcheckv2.grpc.endpoint": f"127.0.0.1:{health_grpc}",
         # Of its own queries, to its usual port.
         "extensions.jaeger_query.enable_tracing": "false",
     }
