@@ -79,6 +79,12 @@ class Jaeger:
         found = get_json(f"{self._query_url}/api/traces/{trace_id}") or {}
         return Trace([span for trace in found.get("data") or () for span in _of_jaeger(trace)])
 
+    def found_by(self, service: str, tags: Mapping[str, str]) -> set[str]:
+        """The ids that its search shows for tags."""
+        query = urllib.parse.urlencode({"service": service, "tags": json.dumps(tags), "limit": 1500})
+        found = get_json(f"{self._query_url}/api/traces?{query}&lookback=1h")
+        return {trace["traceID"] for trace in found["data"] or ()}
+
     def everything(self) -> str:
         services = get_json(f"{self._query_url}/api/services")["data"] or []
         found = [

@@ -12,7 +12,7 @@ from tests.e2e.tracing.conftest import CLIENT_SPAN, KEY, Asked, Site, begin_trac
 from tests.fakes.codex_server import REASONING_MODEL, SERVER_ERROR, Fault
 from tests.support.house import GOOGLE_KEYS
 from tests.support.processes import pool_ready, serve, up
-from tests.support.traces import Trace, Traces
+from tests.support.traces import Jaeger, Trace, Traces
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -111,7 +111,12 @@ async def test_what_a_client_does_on_two_replicas_is_one_trace(
 
 @pytest.mark.parametrize("path", [CHAT, "/v1/responses"])
 async def test_a_turn_that_fails_over_shows_both_attempts(
-    replicas: list[httpx2.AsyncClient], codex: Pair, asked: Asked, complete: Complete, path: str
+    replicas: list[httpx2.AsyncClient],
+    codex: Pair,
+    asked: Asked,
+    complete: Complete,
+    traces: Traces,
+    path: str,
 ) -> None:
     codex.codex.queue.append(SERVER_ERROR)
     body = a_turn(codex.THINKER)
@@ -135,6 +140,10 @@ async def test_a_turn_that_fails_over_shows_both_attempts(
         (post,) = (span for span in trace.below(attempt) if span.name == "POST")
         assert (post.kind, post.attributes["http.response.status_code"]) == ("client", status)
         assert post.failed is (status == 500)
+    if isinstance(traces, Jaeger):  # as the howto of slow turns searches
+        assert asked.id in traces.found_by("lingma-gateway", {"gateway.outcome": "failed"})
+        turn_id = str(first.attributes["gateway.turn.id"])
+        assert traces.found_by("lingma-gateway", {"gateway.turn.id": turn_id}) == {asked.id}
 
 
 async def test_from_an_http_upstream_to_lingma_is_one_trace(
