@@ -96,6 +96,7 @@ def check_config(
 ) -> None:
     """Read the settings of the environment, of replicas and workers, say what is wrong, and stop."""
     from gateway.access.keys import read_key_file
+    from gateway.telemetry.logs import setup_logs
     from gateway.upstreams.check import problems, summaries
 
     settings = _settings_of_both(os.environ)
@@ -112,6 +113,7 @@ def check_config(
     if wrong := list(problems(upstreams, os.environ)):
         _fail("; ".join(wrong), USAGE_ERROR)
     if store:
+        setup_logs("WARNING")  # why there is no connection is in their fields
         _run(_check_store(settings, replay=bool(upstreams.upstreams)))
 
 

@@ -206,3 +206,4 @@ def test_a_store_that_is_fine_is_said_to_be(guarded: RedisServer) -> None:
     guarded.stop()
     ended = run("check-config", "--store", REDIS_URL=guarded.url)
     assert (ended.returncode, "cannot be reached" in ended.stderr) == (1, True)
+    assert f"connecting to 127.0.0.1:{guarded.port}" in ended.stderr, "why there was no connection"
