@@ -1,8 +1,6 @@
 """The official OpenAI SDK's Responses API against `lingma-gateway up`."""
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -13,23 +11,10 @@ from openai.types.responses import Response
 from pydantic import BaseModel
 
 from tests.support.clients import until
-from tests.support.processes import Service, asks_of, get_json, pool_ready, up
+from tests.support.processes import Service, asks_of, get_json
 from tests.support.responses_schema import read_stream, validate_response, validate_stream
 
 pytestmark = pytest.mark.conformance
-
-
-@pytest.fixture(scope="module")
-def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A gateway with one slot, a short queue and a key."""
-    directory: Path = tmp_path_factory.mktemp("narrow")
-    settings = {
-        "API_KEYS": "good-key",
-        "LINGMA_INSTANCE_MAX_IN_FLIGHT": "1",
-        "GATEWAY_QUEUE_TIMEOUT_SEC": "0.3",
-    }
-    with up(directory, **settings) as service:
-        yield service.ready("/healthz", pool_ready(1))
 
 
 def sync_client(live: Service, key: str = "any") -> OpenAI:
