@@ -31,7 +31,7 @@ async def run_up(settings: GatewaySettings, environ: Mapping[str, str]) -> int:
     try:
         await require_binary(worker_settings)
         async with contextlib.AsyncExitStack() as stack:
-            url = settings.store.redis_url.get_secret_value()
+            url = settings.store.url
             stores = await stack.enter_async_context(
                 open_stores(
                     url,

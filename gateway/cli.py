@@ -100,7 +100,7 @@ def check_config(
     from gateway.upstreams.check import problems, summaries
 
     settings = _settings_of_both(os.environ)
-    scheme = settings.store.redis_url.get_secret_value().partition("://")[0]
+    scheme = settings.store.url.partition("://")[0]
     key_file = settings.access.key_file
     keys = len(settings.access.api_keys) + (len(read_key_file(key_file)) if key_file else 0)
     typer.echo(
@@ -121,7 +121,7 @@ async def _check_store(settings: GatewaySettings, *, replay: bool) -> int:
     from gateway.kernel.clock import SystemClock
     from gateway.store.backends import check_store, open_stores
 
-    async with open_stores(settings.store.redis_url.get_secret_value(), SystemClock()) as stores:
+    async with open_stores(settings.store.url, SystemClock()) as stores:
         if stores.redis is not None:
             await stores.redis.ping()
         await check_store(stores, replay=replay)
@@ -157,7 +157,7 @@ async def _tail(settings: GatewaySettings, turn_id: str, *, bodies: bool) -> int
     from gateway.kernel.clock import SystemClock
     from gateway.store.backends import open_stores
 
-    url, ring = settings.store.redis_url.get_secret_value(), seal_ring(settings.store.keys)
+    url, ring = settings.store.url, seal_ring(settings.store.keys)
     async with open_stores(url, SystemClock(), ring=ring) as stores:
         async for line in tail(stores, turn_id, bodies=bodies):
             typer.echo(line)

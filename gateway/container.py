@@ -106,7 +106,7 @@ async def open_deps(
         if tracing.content:
             log.warning("tracing.content_recorded")
         if stores is None:
-            url = settings.store.redis_url.get_secret_value()
+            url = settings.store.url
             stores = await stack.enter_async_context(
                 open_stores(
                     url, clock, dialect=settings.store.kv_dialect, ring=seal_ring(settings.store.keys)

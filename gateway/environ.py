@@ -47,6 +47,10 @@ class Section(BaseModel):
 
 T = TypeVar("T", bound=Section)
 
+STORE_LOGIN = (
+    "The password of Redis, where REDIS_URL holds none. Text, as it is: nothing of it is percent-encoded. "
+    "`REDIS_PASSWORD_FILE` names a file that holds it."
+)
 STATE_KEYS = (
     "Keys under which state in Redis is sealed: the first seals, all open. `name:base64 of 32 bytes` by "
     "comma or line; empty: nothing is sealed. The same for all replicas and workers; see "

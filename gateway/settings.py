@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from gateway.access.keys import read_key_file
 from gateway.environ import (
     STATE_KEYS,
+    STORE_LOGIN,
     LogLevel,
     Names,
     RingKeys,
@@ -30,7 +31,7 @@ from gateway.environ import (
 from gateway.kernel.ids import new_hex
 from gateway.kernel.json import JsonError, loads
 from gateway.settings_upstreams import ReplaySettings, UpstreamSettings
-from gateway.store.address import MEMORY_URL
+from gateway.store.address import MEMORY_URL, with_password
 from gateway.store.outage import WAIT_S
 
 OUR_PREFIXES = (
@@ -343,6 +344,7 @@ class StoreSettings(Section):
         "since it may hold a password; memory:// serves one process only.",
         file_variant=True,
     )
+    redis_password: SecretStr = setting("REDIS_PASSWORD", SecretStr(""), STORE_LOGIN, file_variant=True)
     keys: RingKeys = setting("STATE_KEYS", (), STATE_KEYS, file_variant=True)
     wait_s: Seconds = setting(
         "STORE_WAIT_S",
@@ -355,6 +357,11 @@ class StoreSettings(Section):
         "redis",
         "Compare-and-swap of the store. redis: by script; home: the CAS command first.",
     )
+
+    @property
+    def url(self) -> str:
+        """With the password."""
+        return with_password(self.redis_url.get_secret_value(), self.redis_password.get_secret_value())
 
 
 class GatewaySettings(Section):

@@ -78,7 +78,8 @@ unix:///path/to/socket?db=0
 """
 ADDRESS = """
 User and password are those of Redis itself; a password alone is `:password@`. Percent-encode `@ : / # ? %`
-in them. Options follow as `?name=value&name=value`. Of sentinels: `sentinel_username`, `sentinel_password`.
+in them, or leave the password out and give it as it is in `REDIS_PASSWORD`. Options follow as
+`?name=value&name=value`. Of sentinels: `sentinel_username`, `sentinel_password`.
 Of TLS, with paths of files in `ssl_ca_certs`, `ssl_certfile` and `ssl_keyfile`:
 """
 TRACING = """

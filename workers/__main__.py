@@ -43,7 +43,7 @@ async def run_worker(
     settings: WorkerSettings, environ: Mapping[str, str], tracer: trace.Tracer | None = None
 ) -> int:
     """Work until a signal comes or another process takes our name. Returns the exit code."""
-    url, ring = settings.redis_url.get_secret_value(), seal_ring(settings.state_keys)
+    url, ring = settings.store_url, seal_ring(settings.state_keys)
     async with open_stores(url, SystemClock(), ring=ring) as stores:
         try:
             await check_store(stores)

@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr, ValidationError, ValidatorFunctionWrapHan
 
 from gateway.environ import (
     STATE_KEYS,
+    STORE_LOGIN,
     LogLevel,
     RingKeys,
     Section,
@@ -21,7 +22,7 @@ from gateway.environ import (
     read,
     setting,
 )
-from gateway.store.address import MEMORY_URL
+from gateway.store.address import MEMORY_URL, with_password
 from workers.lingma.config import SIMULATOR
 
 OUR_PREFIXES = ("AUTO_LOGIN_", "LINGMA_", "WORKER_")
@@ -68,6 +69,7 @@ class WorkerSettings(Section):
         "URL; `REDIS_URL_FILE` names a file that holds it. memory:// only works in `up`.",
         file_variant=True,
     )
+    redis_password: SecretStr = setting("REDIS_PASSWORD", SecretStr(""), STORE_LOGIN, file_variant=True)
     state_keys: RingKeys = setting("STATE_KEYS", (), STATE_KEYS, file_variant=True)
     host: str = setting(
         "WORKER_HOST",
@@ -219,6 +221,11 @@ class WorkerSettings(Section):
     lingma_force_refresh: bool = setting(
         "LINGMA_FORCE_REFRESH", False, "Download again although a binary is there. Boolean."
     )
+
+    @property
+    def store_url(self) -> str:
+        """With the password."""
+        return with_password(self.redis_url.get_secret_value(), self.redis_password.get_secret_value())
 
     @property
     def simulated(self) -> bool:

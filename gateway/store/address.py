@@ -113,6 +113,18 @@ def parse_redis_url(url: str) -> StoreAddress:
     )
 
 
+def with_password(url: str, password: str) -> str:
+    """The URL with that password, unless it holds one of its own."""
+    address = parse_redis_url(url)
+    if not password or address.password or address.kind == "memory":
+        return url
+    scheme, _, rest = url.strip().partition("://")
+    login, _, place = rest.rpartition("@")
+    if set(login) & set("/?"):  # the @ is one of the path or of the options
+        login, place = "", rest
+    return f"{scheme}://{login.rstrip(':')}:{quote(password, safe='')}@{place}"
+
+
 def _hosts(text: str, default_port: int) -> tuple[Host, ...]:
     hosts = []
     for part in text.split(","):

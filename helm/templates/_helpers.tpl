@@ -165,6 +165,9 @@ Helm has them as floats, and 134217728 would become 1.34e+08. */}}
 {{- else }}
 {{- fail "give redis.url or redis.existingSecret, or let redis.trial.enabled be true" }}
 {{- end }}
+{{- if and $redis.passwordSecret (or $redis.existingSecret $redis.url) }}
+{{ include "lg.secretEnv" (dict "name" "REDIS_PASSWORD" "secret" $redis.passwordSecret "key" $redis.passwordSecretKey) }}
+{{- end }}
 {{- $ring := $root.Values.stateKeys }}
 {{- if $ring.existingSecret }}
 {{ include "lg.secretEnv" (dict "name" "STATE_KEYS" "secret" $ring.existingSecret "key" $ring.existingSecretKey) }}

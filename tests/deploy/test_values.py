@@ -157,6 +157,19 @@ def test_an_address_of_redis_wins_over_the_one_for_trials() -> None:
     assert r.secrets(documents)[f"{r.FULL}-store"] == {"REDIS_URL": "redis://elsewhere:6379/0"}
 
 
+@pytest.mark.parametrize("held", [{"url": "redis://elsewhere:6379/0"}, {"existingSecret": "address"}])
+def test_a_secret_may_hold_the_password_of_redis_alone(held: dict[str, str]) -> None:
+    documents = r.render({"redis": {**held, "passwordSecret": "shared", "passwordSecretKey": "pw"}})
+    for name in ("gateway", "worker"):
+        told = r.env(r.workload(documents, name).container)["REDIS_PASSWORD"]
+        assert told["valueFrom"]["secretKeyRef"] == {"name": "shared", "key": "pw"}
+
+
+def test_the_redis_for_trials_is_told_no_password() -> None:
+    documents = r.render({"redis": {"passwordSecret": "shared"}})
+    assert "REDIS_PASSWORD" not in r.env(r.workload(documents, "gateway").container)
+
+
 def test_redis_for_trials_evicts_nothing() -> None:
     arguments = r.workload(r.rendered("defaults"), "redis").container["args"]
     assert arguments[arguments.index("--maxmemory-policy") + 1] == "noeviction"

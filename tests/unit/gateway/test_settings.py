@@ -171,3 +171,11 @@ def test_a_store_address_that_makes_no_sense_is_refused_without_showing_it() -> 
     with pytest.raises(SettingsError, match=r"^REDIS_URL: ") as caught:
         load({"REDIS_URL": "mysql://:s3cret@host"})
     assert "s3cret" not in str(caught.value)
+
+
+def test_the_password_of_redis_may_stand_apart(tmp_path: Path) -> None:
+    (tmp_path / "pw").write_text("p@ss\n")
+    for given in ({"REDIS_PASSWORD": "p@ss"}, {"REDIS_PASSWORD_FILE": str(tmp_path / "pw")}):
+        settings = loaded(REDIS_URL="redis://ann@r:6379/1", **given)
+        assert settings.store.url == "redis://ann:p%40ss@r:6379/1"
+        assert "p@ss" not in repr(settings)

@@ -119,3 +119,7 @@ def test_the_bundled_stand_in_is_named_by_a_word() -> None:
 def test_every_setting_is_described() -> None:
     for name, field in WorkerSettings.model_fields.items():
         assert field.description, name
+
+
+def test_the_password_of_redis_may_stand_apart() -> None:
+    assert loaded(REDIS_URL="redis://r", REDIS_PASSWORD="p@ss").store_url == "redis://:p%40ss@r"

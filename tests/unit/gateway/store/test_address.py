@@ -1,6 +1,8 @@
+import dataclasses
+
 import pytest
 
-from gateway.store.address import StoreAddress, parse_redis_url
+from gateway.store.address import StoreAddress, parse_redis_url, with_password
 
 SECRET = "s3cret/pw?#@:%"
 ENCODED = "s3cret%2Fpw%3F%23%40%3A%25"
@@ -141,3 +143,28 @@ def test_the_redacted_form_has_no_secret(url: str, redacted: str) -> None:
     address = parse_redis_url(url)
     assert address.redacted() == redacted
     assert "s3cret" not in repr(address)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://cache:6379/1", "redis://:p%40%3A%2F%3F%25@cache:6379/1"),
+        ("redis://ann@cache", "redis://ann:p%40%3A%2F%3F%25@cache"),
+        ("redis://ann:@cache", "redis://ann:p%40%3A%2F%3F%25@cache"),
+        ("rediss://cache?ssl_ca_certs=/a@b", "rediss://:p%40%3A%2F%3F%25@cache?ssl_ca_certs=/a@b"),
+        (
+            "redis+sentinel://a,b/mine?sentinel_password=x",
+            "redis+sentinel://:p%40%3A%2F%3F%25@a,b/mine?sentinel_password=x",
+        ),
+        ("unix:///run/redis.sock?db=2", "unix://:p%40%3A%2F%3F%25@/run/redis.sock?db=2"),
+        ("redis://ann:own@cache", "redis://ann:own@cache"),
+        ("redis://cache?password=own", "redis://cache?password=own"),
+        ("memory://", "memory://"),
+    ],
+)
+def test_a_password_of_its_own_goes_into_an_address_without_one(url: str, expected: str) -> None:
+    assert with_password(url, "p@:/?%") == expected
+    before = parse_redis_url(url)
+    wanted = before.password or ("" if before.kind == "memory" else "p@:/?%") or None
+    assert parse_redis_url(expected) == dataclasses.replace(before, password=wanted)
+    assert with_password(url, "") == url
