@@ -19,7 +19,9 @@ from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.propagate import get_global_textmap
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes as gen_ai
 from opentelemetry.semconv.attributes import error_attributes
+from opentelemetry.semconv.attributes.http_attributes import HTTP_ROUTE
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.util.http import sanitize_method
 from opentelemetry.util.types import AttributeValue
 
 from gateway.kernel.errors import GatewayError
@@ -238,6 +240,7 @@ def traced_app(app: AsgiApp, tracing: Tracing) -> AsgiApp:
         OpenTelemetryMiddleware(
             _inside(app),
             excluded_urls=_UNTRACED_PATHS,
+            default_span_details=lambda scope: (_method_of(scope), {}),
             tracer_provider=tracing.provider,
             meter_provider=NoOpMeterProvider(),
             exclude_spans=["receive", "send"],
@@ -247,6 +250,19 @@ def traced_app(app: AsgiApp, tracing: Tracing) -> AsgiApp:
 
 _HIDDEN = "gateway.hidden"
 _CAPTURED = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST"
+
+
+def _method_of(scope: Message) -> str:
+    """One of those that HTTP knows."""
+    method = sanitize_method(scope.get("method", ""))
+    return "HTTP" if method == "_OTHER" else method
+
+
+def _name_by_route(span: trace.Span, scope: Message) -> None:
+    """As the conventions have it: by what the path was taken for, never by what a client made up."""
+    if (route := getattr(scope.get("route"), "path_format", "")) and span.is_recording():
+        span.update_name(f"{_method_of(scope)} {route}")
+        span.set_attribute(HTTP_ROUTE, route)
 
 
 def _told_headers() -> frozenset[bytes] | None:
@@ -290,11 +306,12 @@ def _inside(app: AsgiApp) -> AsgiApp:
         send_piece: Send = hidden_send
         scope = {**scope, "query_string": query, "headers": headers}
         del scope[_HIDDEN]
-        context = trace.get_current_span().get_span_context()
+        span = trace.get_current_span()
+        context = span.get_span_context()
         if not context.is_valid:
             await app(scope, receive, send)
             return
-        traceparent, _ = StageSpan(trace.get_current_span()).trace
+        traceparent, _ = StageSpan(span).trace
         told = [(name, traceparent.encode()) for name in CONTEXT_HEADERS]
         told.append((TRACE_ID_HEADER, trace.format_trace_id(context.trace_id).encode()))
 
@@ -303,9 +320,13 @@ def _inside(app: AsgiApp) -> AsgiApp:
             if kind == "http.response.body" and message.get("more_body", False):
                 return send_piece(message)
             if kind in _STARTS:
+                _name_by_route(span, scope)
                 message = {**message, "headers": [*message.get("headers", ()), *told]}
             return send(message)
 
-        await app(scope, receive, send_with_headers)
+        try:
+            await app(scope, receive, send_with_headers)
+        finally:
+            _name_by_route(span, scope)  # of who got no answer
 
     return inside

@@ -9,6 +9,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from starlette.routing import Route, Router
 
 from gateway.kernel.errors import UpstreamProtocol
 from gateway.telemetry.setup import Tracing, start_tracing, traced_by
@@ -202,8 +203,25 @@ async def answer(scope: Message, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
+class Endpoint:
+    """An ASGI application behind a route, for any method."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+
+answer_any = Endpoint(answer)
+
+
 async def ask(
-    app: Any, path: str, query: bytes = b"", headers: Sequence[tuple[bytes, bytes]] = ()
+    app: Any,
+    path: str,
+    query: bytes = b"",
+    headers: Sequence[tuple[bytes, bytes]] = (),
+    method: str = "POST",
 ) -> list[Message]:
     sent: list[Message] = []
 
@@ -217,7 +235,7 @@ async def ask(
         "type": "http",
         "asgi": {"version": "3.0"},
         "http_version": "1.1",
-        "method": "POST",
+        "method": method,
         "scheme": "http",
         "path": path,
         "raw_path": path.encode(),
@@ -297,3 +315,30 @@ async def test_a_path_that_only_contains_such_a_word_is_traced(recorded: Recorde
 
 def test_without_an_exporter_the_app_is_not_wrapped() -> None:
     assert traced_app(answer, start_tracing({}, service="s", instance="i", version="0")) is answer
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "name"),
+    [
+        ("POST", "/models/one:generate", "POST /models/{model}:{method}"),
+        ("POST", "/models/made-up-4711:generate", "POST /models/{model}:{method}"),
+        ("GET", "/made-up-4711", "GET"),
+        ("MADE-UP-4711", "/models/one:generate", "HTTP /models/{model}:{method}"),
+    ],
+)
+async def test_server_spans_are_named_by_route(recorded: Recorded, method: str, path: str, name: str) -> None:
+    router = Router([Route("/models/{model:path}:{method}", answer_any)], default=answer_any)
+    await ask(traced_app(router, recorded.tracing), path, method=method)
+    span = recorded.only()
+    assert span.name == name
+    assert span.attributes is not None
+    assert span.attributes.get("http.route", "") == name.partition(" ")[2]
+
+
+async def test_a_request_without_an_answer_is_named_by_its_route(recorded: Recorded) -> None:
+    async def leaves(scope: Message, receive: Receive, send: Send) -> None:
+        pass
+
+    router = Router([Route("/models", Endpoint(leaves))])
+    await ask(traced_app(router, recorded.tracing), "/models")
+    assert recorded.only().name == "POST /models"
