@@ -8,7 +8,7 @@ nearest name. No text made here shows a value: it may be a secret.
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
@@ -180,6 +180,10 @@ def read(
     return settings, reading.warnings
 
 
+_TELLING = 7
+"""Characters of a name that resembles few others."""
+
+
 class Reading:
     """One pass over an environment: texts by place in the tree, and what to say about them."""
 
@@ -240,9 +244,11 @@ class Reading:
 
     def _judge_names(self, known: set[str]) -> None:
         for name in sorted(self._environ):
-            if name in known or not name.startswith(self._prefixes):
+            if name in known or name in FOREIGN_NAMES or name.startswith(FOREIGN_PREFIXES):
                 continue
-            if name in FOREIGN_NAMES or name.startswith(FOREIGN_PREFIXES):
+            if not name.startswith(self._prefixes):
+                if meant := _slip_of(name, known):
+                    self.warnings.append(f"{name} is not a setting; did you mean {meant}?")
                 continue
             nested = name.startswith(NESTED_PREFIX)
             told = self.problems if nested else self.warnings
@@ -259,3 +265,9 @@ class Reading:
             message = detail["msg"].removeprefix("Value error, ")
             problems.append(f"{name or '.'.join(place[:2])}: {message[:1].lower()}{message[1:]}")
         return problems
+
+
+def _slip_of(name: str, known: Iterable[str]) -> str | None:
+    """Which of them a name of nobody in particular was probably meant to be; None for most."""
+    near = [k for k in known if k[0] == name[:1] and len(k) >= _TELLING and abs(len(k) - len(name)) <= 2]
+    return next(iter(difflib.get_close_matches(name, sorted(near), n=1, cutoff=0.85)), None)

@@ -66,9 +66,9 @@ Everything is read from the environment, once, at start. An empty value is the s
 take the usual words in any case (`true`, `yes`, `on`, `1`, ...); another word keeps the default and
 warns. Secrets may also be named as files, `<NAME>_FILE`, where that is said below. A wrong value
 ends the process with exit code 2 and a text that names every variable at fault; `lingma-gateway
-check-config` does only that. Unknown names that begin like ours are a warning with the nearest name;
-unknown `GATEWAY__*` names are an error. Replicas and workers ignore each other's names, so one file may
-feed both.
+check-config` does only that. Unknown names that begin like ours, or are nearly one of ours, are a warning
+with the nearest name; unknown `GATEWAY__*` names are an error. Replicas and workers ignore each other's
+names, so one file may feed both.
 """
 ADDRESS_FORMS = """
 redis://[user:password@]host[:6379][/db]                                      rediss:// with TLS

@@ -153,3 +153,30 @@ def test_every_leaf_of_the_gateway_has_a_name_and_a_description() -> None:
     assert all(
         leaf.field.description and leaf.field.description.endswith(".") for leaf in leaves(GatewaySettings)
     )
+
+
+@pytest.mark.parametrize(
+    ("slip", "meant"),
+    [
+        ("LOG_LEVL", "LOG_LEVEL"),
+        ("LOGLEVEL", "LOG_LEVEL"),
+        ("REDIS_URI", "REDIS_URL"),
+        ("STORE_WAIT", "STORE_WAIT_S"),
+        ("API_KEY", "API_KEYS"),
+    ],
+)
+def test_a_slip_without_our_prefix_is_told(slip: str, meant: str) -> None:
+    _, warnings = load({slip: "1"})
+    assert warnings == [f"{slip} is not a setting; did you mean {meant}?"]
+
+
+def test_what_containers_and_shells_set_is_no_slip() -> None:
+    usual = (
+        "HOME HOSTNAME PATH PWD SHELL SHLVL TERM USER LANG LC_ALL LOGNAME OLDPWD EDITOR TZ DISPLAY "
+        "XDG_RUNTIME_DIR KUBERNETES_SERVICE_HOST KUBERNETES_SERVICE_PORT KUBERNETES_PORT_443_TCP_ADDR "
+        "REDIS_SERVICE_HOST REDIS_HOST REDIS_PORT REDIS_DB HTTP_PROXY HTTPS_PROXY NO_PROXY SSL_CERT_FILE "
+        "PYTHONPATH PYTHONUNBUFFERED VIRTUAL_ENV POD_NAME POD_NAMESPACE NODE_NAME OPENAI_API_KEY "
+        "ANTHROPIC_API_KEY GEMINI_API_KEY DEBUG LOG_FORMAT WORKERS WEB_CONCURRENCY TIMEOUT MAIL "
+        "MEMORY_LIMIT GOMAXPROCS MALLOC_ARENA_MAX"
+    )
+    assert load(dict.fromkeys(usual.split(), "1"))[1] == []
