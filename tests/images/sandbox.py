@@ -50,7 +50,7 @@ class Sandbox:
 
     def command(self, *words: str) -> list[str]:
         variables = [f"{name}={value}" for name, value in self._env.items()]
-        namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
+        namespaces = ["unshare", "--mount", "--pid", "--fork", "--propagation", "private"]
         return [*namespaces, "sh", "-c", _SETUP, "sh", *variables, *words]
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
@@ -111,5 +111,7 @@ class Running:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._process.poll() is None:
-            self._process.kill()  # unshare takes its child along
+            # Its end is that of all in the sandbox; unshare takes along only who never changed its user.
+            for first in psutil.Process(self._process.pid).children():
+                first.kill()
             self._process.wait(10)
