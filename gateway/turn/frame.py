@@ -35,7 +35,6 @@ Burst: TypeAlias = list[Frame]
 def terminal_of(burst: Burst) -> Frame | None:
     """The first that ends the turn."""
     for frame in burst:
-        events = frame.events
-        if events and type(events[-1]) in TERMINAL:
+        if frame.is_terminal:
             return frame
     return None
