@@ -11,7 +11,6 @@ import shutil
 import signal
 import socketserver
 import subprocess
-import threading
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from scripts.ensure_clients import CLIENTS, UNAVAILABLE, is_installed
+from tests.support.network import InThread
 
 RUN_S = 60.0
 
@@ -60,7 +60,7 @@ class Run(NamedTuple):
         return f"exit code {self.code} after {self.seconds:.1f} s\n{self.out}\n{self.err}"
 
 
-class NoWayOut:
+class NoWayOut(InThread):
     """A proxy for everything but loopback that refuses all, and knows what it was asked for."""
 
     def __init__(self) -> None:
@@ -73,22 +73,17 @@ class NoWayOut:
                     self.wfile.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
 
         self.asked = asked
-        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Refuse)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-        self._thread.start()
+        server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Refuse)
+        server.daemon_threads = True
+        super().__init__(server)
+        self.start()
 
     @property
     def env(self) -> dict[str, str]:
-        url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        url = self.url
         loopback = "127.0.0.1,localhost"
         proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), url) | {"NO_PROXY": loopback}
         return proxies | {name.lower(): value for name, value in proxies.items()}
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(5)
 
 
 class Cli:

@@ -12,7 +12,9 @@ import socketserver
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
+
+from tests.support.network import InThread
 
 _CHUNK = 65536
 
@@ -51,7 +53,7 @@ class Seen:
         return f"{self.method} {self.target} {self.status}"
 
 
-class Tap:
+class Tap(InThread):
     """Listens on loopback and passes everything to the gateway at `port`.
 
     `cut` is asked before each piece of an answer's body goes out; true drops both connections instead. What
@@ -69,19 +71,9 @@ class Tap:
                 with contextlib.suppress(OSError):
                     tap._serve(self.request)
 
-        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(5)
+        server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        server.daemon_threads = True
+        super().__init__(server)
 
     def turns(self, ending: str) -> list[Seen]:
         """The POST requests to paths that end so."""

@@ -17,18 +17,12 @@ from tests.e2e.test_replay import work as agent_at_work
 from tests.support.clients import Stream, openai_client, until
 from tests.support.dialects import Chat, Messages, Said, ask
 from tests.support.processes import Service, get_json, pool_ready, serve, work
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import REFUSED_WRITES, RedisServer
 from tests.support.redis_topologies import cluster
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
-REFUSALS = {
-    "OOM": (("CONFIG", "SET", "maxmemory", "1"), ("CONFIG", "SET", "maxmemory", "0")),
-    "READONLY": (("REPLICAOF", "127.0.0.1", "1"), ("REPLICAOF", "NO", "ONE")),
-    "NOREPLICAS": (
-        ("CONFIG", "SET", "min-replicas-to-write", "1"),
-        ("CONFIG", "SET", "min-replicas-to-write", "0"),
-    ),
+REFUSALS = REFUSED_WRITES | {
     "NOPERM": (
         ("ACL", "SETUSER", "default", "-eval", "-evalsha", "-set"),
         ("ACL", "SETUSER", "default", "+eval", "+evalsha", "+set"),

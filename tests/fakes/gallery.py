@@ -2,8 +2,9 @@
 
 import contextlib
 import http.server
-import threading
 from collections.abc import Iterator
+
+from tests.support.network import InThread
 
 
 class Gallery:
@@ -41,12 +42,6 @@ def running() -> Iterator[Gallery]:
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    gallery.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with InThread(server) as served:
+        gallery.url = served.url
         yield gallery
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

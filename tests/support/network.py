@@ -5,11 +5,14 @@ import contextlib
 import datetime
 import ipaddress
 import socket
+import socketserver
 import ssl
 import sys
+import threading
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -20,6 +23,31 @@ if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
+
+
+class InThread:
+    """A server of the standard library that answers in a thread of its own, from start() to close()."""
+
+    def __init__(self, server: socketserver.BaseServer) -> None:
+        self._server = server
+        self._thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        self.url = f"http://127.0.0.1:{server.server_address[1]}"
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(5)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
 
 LIFE = datetime.timedelta(days=1)
 

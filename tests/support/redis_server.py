@@ -25,6 +25,16 @@ from tests.support.processes import die_with_parent
 
 _START_S = 10.0
 
+REFUSED_WRITES = {
+    "OOM": (("CONFIG", "SET", "maxmemory", "1"), ("CONFIG", "SET", "maxmemory", "0")),
+    "READONLY": (("REPLICAOF", "127.0.0.1", "1"), ("REPLICAOF", "NO", "ONE")),
+    "NOREPLICAS": (
+        ("CONFIG", "SET", "min-replicas-to-write", "1"),
+        ("CONFIG", "SET", "min-replicas-to-write", "0"),
+    ),
+}
+"""By the word of the error: commands that make a server refuse writes so, and that end it."""
+
 
 class RedisServer:
     def __init__(self, *arguments: str) -> None:

@@ -1,7 +1,6 @@
 """Traces as others than their makers show them: a real Jaeger, or a receiver of OTLP in this process."""
 
 import json
-import threading
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,6 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
+from tests.support.network import InThread
 from tests.support.processes import get_json
 
 
@@ -118,7 +118,7 @@ def _of_jaeger(trace: Mapping[str, Any]) -> Iterator[Seen]:
 # ---- a receiver
 
 
-class Receiver:
+class Receiver(InThread):
     """Takes OTLP over HTTP, in a thread of its own, and keeps it."""
 
     def __init__(self) -> None:
@@ -139,12 +139,11 @@ class Receiver:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        super().__init__(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return self.url
 
     def trace(self, trace_id: str) -> Trace:
         return Trace(
@@ -153,15 +152,6 @@ class Receiver:
 
     def everything(self) -> str:
         return "\n".join(MessageToJson(request, ensure_ascii=False) for request in list(self._requests))
-
-    def __enter__(self) -> "Receiver":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(5)
 
 
 def _of_otlp(request: ExportTraceServiceRequest, trace_id: bytes) -> Iterator[Seen]:

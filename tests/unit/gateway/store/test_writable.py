@@ -12,7 +12,7 @@ from gateway.store.connect import connect
 from gateway.store.keys import Keys
 from gateway.store.writable import WriteWatch
 from tests.support.ports import free_port
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import REFUSED_WRITES, RedisServer
 from tests.support.redis_topologies import cluster
 
 
@@ -29,13 +29,7 @@ async def looks_until(watch: WriteWatch, refuses: bool) -> None:
             await asyncio.sleep(0.01)
 
 
-REFUSALS = {
-    "OOM": (("CONFIG", "SET", "maxmemory", "1"), ("CONFIG", "SET", "maxmemory", "0")),
-    "READONLY": (("REPLICAOF", "127.0.0.1", "1"), ("REPLICAOF", "NO", "ONE")),
-    "NOREPLICAS": (
-        ("CONFIG", "SET", "min-replicas-to-write", "1"),
-        ("CONFIG", "SET", "min-replicas-to-write", "0"),
-    ),
+REFUSALS = REFUSED_WRITES | {
     "NOPERM evalsha": (
         ("ACL", "SETUSER", "default", "-eval", "-evalsha"),
         ("ACL", "SETUSER", "default", "+eval", "+evalsha"),
