@@ -167,7 +167,7 @@ class Attempt:
         with self._call.stage("POST") as stage:
             if stage is not UNTRACED:
                 stage.tell(http__request__method="POST", url__full=request.url, server__address=request.host)
-            async with self._http.post(request) as answer:
+            with contextlib.closing(await self._http.post(request)) as answer:
                 stage.tell(http__response__status_code=answer.status)
                 self._status = answer.status
                 self._request_id = answer.headers.get("x-request-id", "")[:128]

@@ -13,12 +13,12 @@ import contextlib
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from importlib.metadata import version
-from types import SimpleNamespace
 from typing import Final
 from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
+from aiohttp.http import HttpProcessingError
 
 from gateway.kernel.errors import (
     UpstreamEof,
@@ -27,14 +27,13 @@ from gateway.kernel.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from gateway.upstreams.connections import Connections, PooledConnection, Reply
 
 USER_AGENT: Final = f"lingma-gateway/{version('lingma-gateway')}"
 MAX_ERROR_BYTES: Final = 64 * 1024
 """Of an error's body; what lies behind it is not read."""
 ERROR_BODY_S: Final = 5.0
-KEEPALIVE_S: Final = 30.0
-READ_BYTES: Final = 256 * 1024
-"""What one read takes at most: events that wait for a slow client are decoded in pieces of this size."""
+_OURS: Final = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
 
 
 class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,23 +72,25 @@ class UpstreamAnswer:
     One lazy timer bounds all of its reads: to arm one for every chunk would cost as much as to decode it.
     """
 
-    def __init__(self, request: UpstreamRequest, response: aiohttp.ClientResponse, until: float) -> None:
+    def __init__(self, request: UpstreamRequest, reply: Reply, until: float) -> None:
         """until: loop time of the end of everything."""
         self._request = request
-        self._response = response
+        self._content = reply.content
         self._loop = asyncio.get_running_loop()
         self._until = until
         self._idle_s = request.limits.idle_s
         self._waiting_since: float | None = None
         """None while the consumer has the chunk: its time is its own."""
         self._timer: asyncio.TimerHandle | None = None
-        self.status = response.status
-        self.headers = response.headers
+        self.status = reply.status
+        self.headers = reply.headers
         """Names in any case."""
+        self.close = reply.close
+        """Before the end of the body this ends the upstream's work, too."""
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The body as it arrives, what came together in one piece. Raises UpstreamError."""
-        read, time = self._response.content.readany, self._loop.time
+        read, time = self._content.readany, self._loop.time
         try:
             while True:
                 self._waiting_since = time()
@@ -123,7 +124,7 @@ class UpstreamAnswer:
         if self._loop.time() < due:
             self._timer = self._loop.call_at(due, self._watch)
         else:
-            self._response.content.set_exception(_TooLate())
+            self._content.set_exception(_TooLate())
 
     def _unwatch(self) -> None:
         if self._timer is not None:
@@ -138,6 +139,9 @@ class UpstreamAnswer:
 
     async def read(self, limit: int) -> bytes:
         """The whole body. Raises UpstreamError, also when it is longer than the limit."""
+        content = self._content
+        if content.is_eof() and content.exception() is None and content.total_bytes <= limit:
+            return content.read_nowait()  # it came with its head
         pieces: list[bytes] = []
         size = 0
         async with contextlib.aclosing(self.chunks()) as chunks:
@@ -168,52 +172,32 @@ class UpstreamHttp:
     def __init__(self, *, ca_file: str | None = None) -> None:
         """`ca_file`: certificates to trust beside those of the system."""
         self._ca_file = ca_file
-        self._session: aiohttp.ClientSession | None = None
-        self._once: aiohttp.ClientSession | None = None
-        """Its connections are for one request each."""
+        self._connections: Connections | None = None
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["UpstreamHttp"]:
-        context = ssl.create_default_context()
+        trusted = ssl.create_default_context()
         if self._ca_file is not None:
-            context.load_verify_locations(self._ca_file)
-        pooled = aiohttp.TCPConnector(limit=0, ttl_dns_cache=60, keepalive_timeout=KEEPALIVE_S, ssl=context)
-        fresh = aiohttp.TCPConnector(limit=0, ttl_dns_cache=60, force_close=True, ssl=context)
-        async with _session(pooled) as session, _session(fresh) as once:
-            self._session, self._once = session, once
+            trusted.load_verify_locations(self._ca_file)
+        async with contextlib.aclosing(Connections(trusted)) as connections:
+            self._connections = connections
             try:
                 yield self
             finally:
-                self._session = self._once = None
+                self._connections = None
 
-    @contextlib.asynccontextmanager
-    async def post(self, request: UpstreamRequest) -> AsyncIterator[UpstreamAnswer]:
-        """The answer as soon as its headers are there; leaving the block early closes the connection.
+    async def post(self, request: UpstreamRequest) -> UpstreamAnswer:
+        """The answer as soon as its headers are there, to be closed.
 
         Raises UpstreamUnavailable when nobody answered, UpstreamTimeout when nobody did in time,
         UpstreamProtocol when what came is no answer.
         """
-        if self._session is None:
+        if self._connections is None:
             raise UpstreamUnavailable("The gateway is shutting down")
-        limits = request.limits
-        now = asyncio.get_running_loop().time()
-        until = now + request.total_s
+        until = asyncio.get_running_loop().time() + request.total_s
         try:
-            async with asyncio.timeout_at(min(now + limits.connect_s + limits.first_byte_s, until)):
-                response = await self._sent(request)
-        except aiohttp.ConnectionTimeoutError:
-            raise UpstreamTimeout(
-                f"Upstream {request.upstream} did not take a connection within {limits.connect_s:g} s",
-                phase="connect",
-            ) from None
-        except TimeoutError:
-            if asyncio.get_running_loop().time() >= until:
-                raise UpstreamTimeout("The turn reached its time limit", phase="total") from None
-            raise UpstreamTimeout(
-                f"Upstream {request.upstream} sent no answer within {limits.first_byte_s:g} s",
-                phase="first_byte",
-            ) from None
-        except aiohttp.ClientResponseError:
+            return UpstreamAnswer(request, await _posted(self._connections, request, until), until)
+        except HttpProcessingError:
             # No HTTP, or packed in a way that was not asked for and that nobody here can unpack.
             raise UpstreamProtocol(
                 f"Upstream {request.upstream} sent an answer that cannot be read"
@@ -221,69 +205,56 @@ class UpstreamHttp:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             # A ValueError is about an address or a header that cannot be written.
             raise _broken(request, error) from None
-        try:
-            yield UpstreamAnswer(request, response, until)
-        finally:
-            # After the end of the body this gives the connection back; before it, it closes the connection,
-            # which is how an upstream learns that nobody listens any more.
-            if response.content.at_eof():
-                response.release()
-            else:
-                response.close()
-
-    async def _sent(self, request: UpstreamRequest) -> aiohttp.ClientResponse:
-        """A connection that was kept may have been closed by its other end meanwhile, which shows when it is
-        used: then, and before anything was answered, the request is sent once more, on a new one.
-        """
-        assert self._session is not None
-        assert self._once is not None
-        connection = _Connection()
-        try:
-            return await _post(self._session, request, connection)
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-            if not connection.reused:
-                raise
-        return await _post(self._once, request, _Connection())
 
 
-class _Connection:
-    """What is known of a request's connection."""
-
-    def __init__(self) -> None:
-        self.reused = False
-
-
-async def _noted(_: object, context: SimpleNamespace, __: object) -> None:
-    context.trace_request_ctx.reused = True
-
-
-def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
-    tracing = aiohttp.TraceConfig()
-    tracing.on_connection_reuseconn.append(_noted)
-    return aiohttp.ClientSession(
-        connector=connector,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        skip_auto_headers=("Accept", "Content-Type", "User-Agent"),
-        # Limits of ours stand around every wait instead: theirs would arm a timer for every chunk.
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None, sock_read=None),
-        read_bufsize=READ_BYTES,
-        trust_env=False,
-        trace_configs=[tracing],
-    )
+async def _posted(connections: Connections, request: UpstreamRequest, until: float) -> Reply:
+    """A connection that was kept may have been closed by its other end meanwhile, which shows when it is
+    used: then, and before anything was answered, the request is sent once more, on a new one.
+    """
+    connection = await _connected(connections, request, until)
+    try:
+        return await _answered(connection, request, until)
+    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+        if not connection.reused:
+            raise
+    return await _answered(await _connected(connections, request, until, fresh=True), request, until)
 
 
-async def _post(
-    session: aiohttp.ClientSession, request: UpstreamRequest, connection: _Connection
-) -> aiohttp.ClientResponse:
-    return await session.post(
-        request.url,
-        data=request.body,
-        headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **request.headers},
-        proxy=request.proxy,
-        allow_redirects=False,
-        timeout=aiohttp.ClientTimeout(total=None, connect=request.limits.connect_s),
-        trace_request_ctx=connection,
-    )
+async def _connected(
+    connections: Connections, request: UpstreamRequest, until: float, *, fresh: bool = False
+) -> PooledConnection:
+    connect_s = request.limits.connect_s
+    left_s = until - asyncio.get_running_loop().time()
+    try:
+        return await connections.take(
+            request.url, request.proxy, within_s=min(connect_s, max(left_s, 0.001)), fresh=fresh
+        )
+    except TimeoutError:
+        if left_s <= connect_s:
+            raise _over() from None
+        raise UpstreamTimeout(
+            f"Upstream {request.upstream} did not take a connection within {connect_s:g} s", phase="connect"
+        ) from None
+
+
+async def _answered(connection: PooledConnection, request: UpstreamRequest, until: float) -> Reply:
+    loop = asyncio.get_running_loop()
+    first_byte_s = request.limits.first_byte_s
+    timer = loop.call_at(min(loop.time() + first_byte_s, until), connection.give_up, _TooLate())
+    try:
+        return await connection.post({**_OURS, **request.headers}, request.body)
+    except _TooLate:
+        if loop.time() >= until:
+            raise _over() from None
+        raise UpstreamTimeout(
+            f"Upstream {request.upstream} sent no answer within {first_byte_s:g} s", phase="first_byte"
+        ) from None
+    finally:
+        timer.cancel()
+
+
+def _over() -> UpstreamTimeout:
+    return UpstreamTimeout("The turn reached its time limit", phase="total")
 
 
 def too_long(upstream: str, limit: int) -> UpstreamProtocol:

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from gateway.kernel.errors import UpstreamEof, UpstreamProtocol, UpstreamTimeout, UpstreamUnavailable
-from gateway.upstreams.http import USER_AGENT, HttpLimits, UpstreamHttp, UpstreamRequest
+from gateway.upstreams.http import USER_AGENT, HttpLimits, UpstreamAnswer, UpstreamHttp, UpstreamRequest
 from tests.support.network import MIB, Packed
 from tests.support.ports import free_port
 
@@ -68,6 +68,12 @@ async def serving(server: Server) -> AsyncIterator[UpstreamHttp]:
     listener.close()
 
 
+@contextlib.asynccontextmanager
+async def answering(http: UpstreamHttp, asked: UpstreamRequest) -> AsyncIterator[UpstreamAnswer]:
+    with contextlib.closing(await http.post(asked)) as answer:
+        yield answer
+
+
 def request(port: int, **limits: float) -> UpstreamRequest:
     return UpstreamRequest(
         upstream="one",
@@ -82,7 +88,7 @@ async def test_a_body_comes_byte_for_byte_and_the_connection_is_used_again() -> 
     server = Server(HEAD, chunk(b"data: a\n\n"), chunk(b"data: b\n\n"), b"0\r\n\r\n", then="again")
     async with serving(server) as http:
         for _ in range(3):
-            async with http.post(request(server.port)) as answer:
+            async with answering(http, request(server.port)) as answer:
                 assert answer.status == 200
                 assert await answer.read(100) == b"data: a\n\ndata: b\n\n"
     assert server.connections == 1
@@ -90,7 +96,7 @@ async def test_a_body_comes_byte_for_byte_and_the_connection_is_used_again() -> 
 
 async def test_it_says_who_it_is_and_nothing_it_was_not_told() -> None:
     server = Server(HEAD, b"0\r\n\r\n", then="again")
-    async with serving(server) as http, http.post(request(server.port)) as answer:
+    async with serving(server) as http, answering(http, request(server.port)) as answer:
         await answer.read(10)
     lines = server.request.decode().split("\r\n")
     names = {line.split(":")[0].lower() for line in lines[1:] if ":" in line and not line.startswith("{")}
@@ -103,7 +109,7 @@ async def test_it_says_who_it_is_and_nothing_it_was_not_told() -> None:
 async def test_leaving_early_closes_the_connection() -> None:
     server = Server(HEAD, chunk(b"data: a\n\n"))
     async with serving(server) as http:
-        async with http.post(request(server.port)) as answer:
+        async with answering(http, request(server.port)) as answer:
             async for data in answer.chunks():
                 assert data == b"data: a\n\n"
                 break
@@ -115,7 +121,7 @@ async def test_a_cancelled_reader_closes_the_connection() -> None:
     async with serving(server) as http:
 
         async def read() -> None:
-            async with http.post(request(server.port)) as answer:
+            async with answering(http, request(server.port)) as answer:
                 await answer.read(100)
 
         task = asyncio.ensure_future(read())
@@ -131,7 +137,7 @@ async def test_nobody_there_is_unavailable_and_the_address_is_not_told() -> None
     port = free_port()
     async with UpstreamHttp().running() as http:
         with pytest.raises(UpstreamUnavailable, match="Upstream one") as caught:
-            async with http.post(request(port)):
+            async with answering(http, request(port)):
                 pass
     assert str(port) not in caught.value.message
 
@@ -140,7 +146,7 @@ async def test_the_silence_that_is_borne_can_be_cut_short() -> None:
     server = Server(HEAD)
     async with serving(server) as http:
         with pytest.raises(UpstreamTimeout) as caught:
-            async with http.post(request(server.port)) as answer:
+            async with answering(http, request(server.port)) as answer:
                 answer.hurry(0.05)
                 answer.hurry(60)
                 await answer.read(100)
@@ -157,7 +163,7 @@ async def test_every_wait_has_its_limit(
     server = Server(*says)
     async with serving(server) as http:
         with pytest.raises(UpstreamTimeout) as caught:
-            async with http.post(request(server.port, **limits)) as answer:
+            async with answering(http, request(server.port, **limits)) as answer:
                 await answer.read(100)
         assert caught.value.phase == phase
         await asyncio.wait_for(server.gone.wait(), 2)
@@ -169,7 +175,7 @@ async def test_everything_together_has_a_limit(says: tuple[bytes, ...]) -> None:
     async with serving(server) as http:
         limited = msgspec.structs.replace(request(server.port), total_s=0.05)
         with pytest.raises(UpstreamTimeout) as caught:
-            async with http.post(limited) as answer:
+            async with answering(http, limited) as answer:
                 await answer.read(100)
         assert caught.value.phase == "total"
 
@@ -203,7 +209,7 @@ async def test_a_kept_connection_that_turns_out_closed_costs_nothing() -> None:
     asked = request(listener.sockets[0].getsockname()[1])
     async with UpstreamHttp().running() as http:
         for _ in range(3):
-            async with http.post(asked) as answer:
+            async with answering(http, asked) as answer:
                 assert await answer.read(10) == b"ok"
     listener.close()
     assert server.heard == [1, 1, 2, 3] or server.heard == [1, 1, 2, 3, 3, 4], "each but the first once more"
@@ -214,7 +220,7 @@ async def test_a_new_connection_that_is_closed_is_not_asked_again() -> None:
     listener = await asyncio.start_server(server, "127.0.0.1", 0)
     async with UpstreamHttp().running() as http:
         with pytest.raises(UpstreamUnavailable):
-            async with http.post(request(listener.sockets[0].getsockname()[1])):
+            async with answering(http, request(listener.sockets[0].getsockname()[1])):
                 pass
     listener.close()
     assert server.heard == [1]
@@ -224,7 +230,7 @@ async def test_a_new_connection_that_is_closed_is_not_asked_again() -> None:
 async def test_what_cannot_be_written_is_an_upstream_that_is_not_there(wrong: dict[str, Any]) -> None:
     async with UpstreamHttp().running() as http:
         with pytest.raises(UpstreamUnavailable):
-            async with http.post(msgspec.structs.replace(request(1), **wrong)):
+            async with answering(http, msgspec.structs.replace(request(1), **wrong)):
                 pass
 
 
@@ -232,7 +238,7 @@ async def test_a_body_that_breaks_off_is_told() -> None:
     server = Server(HEAD, chunk(b"data: a\n\n"), then="close")
     async with serving(server) as http:
         with pytest.raises(UpstreamEof, match="broke its answer off"):
-            async with http.post(request(server.port)) as answer:
+            async with answering(http, request(server.port)) as answer:
                 await answer.read(100)
 
 
@@ -241,9 +247,9 @@ async def test_a_body_that_is_too_long_is_refused_and_an_error_is_cut() -> None:
     server = Server(HEAD, long, then="again")
     async with serving(server) as http:
         with pytest.raises(UpstreamProtocol, match="more than 1000 bytes"):
-            async with http.post(request(server.port)) as answer:
+            async with answering(http, request(server.port)) as answer:
                 await answer.read(1000)
-        async with http.post(request(server.port)) as answer:
+        async with answering(http, request(server.port)) as answer:
             assert len(await answer.read_error()) == 65536
 
 
@@ -259,7 +265,7 @@ async def test_what_is_no_answer_is_told_as_that(says: bytes) -> None:
     server = Server(says, then="close")
     async with serving(server) as http:
         with pytest.raises(UpstreamProtocol, match="Upstream one sent an answer that cannot be read"):
-            async with http.post(request(server.port)):
+            async with answering(http, request(server.port)):
                 pass
 
 
@@ -270,23 +276,23 @@ async def test_an_answer_is_unpacked_no_faster_than_it_is_read() -> None:
     head = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(packed.body)
     server = Server(head + packed.body)
     async with serving(server) as http:
-        async with http.post(request(server.port)) as answer, contextlib.aclosing(answer.chunks()) as chunks:
-            assert len(await anext(chunks)) <= 2 * MIB
-        async with http.post(request(server.port)) as answer:
+        with contextlib.closing(await http.post(request(server.port))) as answer:
+            async with contextlib.aclosing(answer.chunks()) as chunks:
+                assert len(await anext(chunks)) <= 2 * MIB
+        async with answering(http, request(server.port)) as answer:
             with pytest.raises(UpstreamProtocol, match="more than 20000000 bytes"):
                 await answer.read(20_000_000)
-        async with http.post(request(server.port)) as answer:
+        async with answering(http, request(server.port)) as answer:
             assert await answer.read_error() == b"a" * 65536
 
 
 async def test_redirects_are_not_followed() -> None:
     moved = b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n"
     server = Server(moved, then="again")
-    async with serving(server) as http, http.post(request(server.port)) as answer:
+    async with serving(server) as http, answering(http, request(server.port)) as answer:
         assert answer.status == 302
 
 
 async def test_without_a_session_there_is_nobody_to_ask() -> None:
     with pytest.raises(UpstreamUnavailable):
-        async with UpstreamHttp().post(request(1)):
-            pass
+        await UpstreamHttp().post(request(1))
