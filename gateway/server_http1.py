@@ -6,29 +6,43 @@ What goes over the wire is what Hypercorn would send, framed and checked by the 
   end: a whole answer is one write, not three.
 - A piece of a chunked body is framed here. h11 looks at each as if anything else could still come.
 - Whoever writes waits only when the kernel has not taken everything.
+- Headers that are as they should be are looked at once, not by Hypercorn and then by h11, and the date is
+  written once a second.
 - A connection has one task that watches for idleness, not two new ones for every request.
 - Nothing goes to Hypercorn's access log, which is off: ours knows more.
 """
 
 import asyncio
 import contextlib
+import re
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any, Final, cast
 
 import h11
+from h11._headers import Headers
 from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol import h11 as server
 from hypercorn.protocol.events import StreamClosed
-from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
+from hypercorn.protocol.http_stream import ASGIHTTPState
 from hypercorn.typing import ASGISendEvent
 from hypercorn.utils import build_and_validate_headers, suppress_body
 
+from gateway.kernel.clock import SystemClock
+from gateway.server_disconnects import TellingStream
+
 _CHUNKED: Final = b"\r\ntransfer-encoding: chunked\r\n"
+_END: Final = h11.EndOfMessage()
+_clock: Final = SystemClock()
+_name: Final = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-z]+").fullmatch
+_value: Final = re.compile(rb"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?").fullmatch
+"""Of headers that need no second look: h11 would leave them as they are."""
 
 
-class LeanStream(HTTPStream):
+class LeanStream(TellingStream):
     """One request and its answer over HTTP/1.1."""
 
     _held: h11.Response | None = None
@@ -50,14 +64,14 @@ class LeanStream(HTTPStream):
             self.response = message
             self._held = h11.Response(
                 status_code=int(message["status"]),
-                headers=[*build_and_validate_headers(message.get("headers", [])), *self._own_headers()],
+                headers=_checked([*message.get("headers", ()), *self._own_headers()]),
             )
             self.state = ASGIHTTPState.RESPONSE
             return
         await super().app_send(message)
 
     def _own_headers(self) -> Iterable[tuple[bytes, bytes]]:
-        yield from self.config.response_headers("h11")
+        yield from _server_headers(self.config, _clock.now_ms() // 1000)
         if self._protocol.keep_alive_requests >= self.config.keep_alive_max_requests:
             yield (b"connection", b"close")
 
@@ -73,7 +87,7 @@ class LeanStream(HTTPStream):
             else:
                 data += self._written(h11.Data(data=bytes(piece)))
         if last:
-            data += self._written(h11.EndOfMessage())
+            data += self._written(_END)
         if data:
             self._writing = True
             await self._protocol.send(RawData(data))
@@ -97,6 +111,28 @@ class LeanStream(HTTPStream):
             if connection.their_state is not h11.ERROR:
                 raise
             return b""
+
+
+def _checked(headers: Sequence[tuple[bytes, bytes]]) -> Headers | list[tuple[bytes, bytes]]:
+    """Headers as h11 has them behind its own look; those that need one as they are."""
+    lengths = 0
+    for name, value in headers:
+        if not (_name(name) and _value(value)):
+            break
+        if name == b"content-length":
+            lengths += 1
+            if lengths > 1 or not value.isdigit():
+                break
+        elif name == b"transfer-encoding":
+            break
+    else:
+        return Headers([(name, name, value) for name, value in headers])
+    return build_and_validate_headers(headers)
+
+
+@lru_cache(maxsize=1)
+def _server_headers(config: Config, _second: int) -> list[tuple[bytes, bytes]]:
+    return config.response_headers("h11")
 
 
 _protocol_send = TCPServer.protocol_send

@@ -16,7 +16,7 @@ from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
 from starlette.types import ASGIApp
 
-from gateway import server_http1, server_repairs
+from gateway import server_disconnects, server_http1, server_repairs
 from gateway.container import open_deps
 from gateway.engine.drain import Drain
 from gateway.kernel.aio import Tasks
@@ -58,6 +58,7 @@ def listen(host: str, port: int) -> socket.socket:
 def prepare_server() -> None:
     """What is ours in Hypercorn."""
     server_repairs.apply()
+    server_disconnects.apply()
     server_http1.apply()
 
 

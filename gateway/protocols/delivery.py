@@ -41,7 +41,7 @@ async def deliver(exchange: Exchange, run: TurnRun, turn: Turn, protocol: Client
     try:
         if turn.stream:
             stream = _Stream(exchange, run, turn, protocol)
-            async with background(stream.read(), stream.cut.when_gone(exchange.receive)):
+            async with background(stream.read()):
                 await stream.write()
         else:
             await _deliver_whole(exchange, run, turn, protocol)
@@ -53,8 +53,8 @@ async def _deliver_whole(exchange: Exchange, run: TurnRun, turn: Turn, protocol:
     fold = Fold()
     failure: ErrorInfo | None = None
     raw: bytes | None = None
-    cut = Cut()
-    async with background(cut.when_gone(exchange.receive)), cut:
+    cut = Cut(exchange)
+    async with cut:
         try:
             async for burst in run:
                 for frame in burst:
@@ -88,7 +88,7 @@ class _Stream:
     """One streamed answer: `read` fills what `write` empties."""
 
     def __init__(self, exchange: Exchange, run: TurnRun, turn: Turn, protocol: ClientProtocol) -> None:
-        self.cut = Cut()
+        self.cut = Cut(exchange)
         self._exchange = exchange
         self._run = run
         self._turn = turn

@@ -3,6 +3,7 @@
 Knows no protocol and no turn in detail; protocols/endpoint.py puts the pieces together, protocols/delivery.py
 brings a turn's answer to its client. Facts about the server (measured on Hypercorn 0.18): it announces ASGI
 2.1, so that only a pending `receive()` learns that a client has gone, and `send` raises nothing afterwards.
+Ours tells it to whoever asks, under ON_DISCONNECT in the scope; see server_disconnects.py.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from typing import Protocol
 import msgspec
 from starlette.types import Receive, Scope, Send
 
+from gateway.kernel.aio import Tasks
 from gateway.kernel.errors import ErrorKind
 from gateway.protocols.answers import Answer, ClientProtocol, Headers
 from gateway.protocols.compression import ACCEPTED, BrokenBody, UnknownCoding, coding_of, unpack
@@ -25,6 +27,10 @@ from gateway.turn.request import Turn
 
 log = logging.getLogger(__name__)
 
+ON_DISCONNECT = "gateway.on_disconnect"
+"""Of the scope, where the server has it: a function that takes whom to call once when the client has gone, at
+once if it has already, and None for nobody.
+"""
 LINGER_S = 20.0
 """How long the rest of a refused body is taken and thrown away, and how long it may pause."""
 LINGER_SILENCE_S = 1.0
@@ -247,25 +253,37 @@ def _ascii(text: str) -> str:
 
 
 class Cut:
-    """A block that another task may end early, because its client has gone or does not read.
+    """A block that ends early when the client has gone, or when somebody says that it does not read.
 
     Used by one task. After the block `reason` tells whether it was cut.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, exchange: Exchange) -> None:
         self.reason: str | None = None
+        self._exchange = exchange
         self._timeout = asyncio.timeout(None)
         self._inside = False
+        self._watch: Tasks | None = None
+        """Reads what the client sends, where the server does not tell by itself that it has gone."""
 
     async def __aenter__(self) -> "Cut":
         await self._timeout.__aenter__()
         self._inside = True
+        if (on_disconnect := self._exchange.scope.get(ON_DISCONNECT)) is not None:
+            on_disconnect(self._gone)
+        else:
+            self._watch = Tasks()
+            self._watch.spawn(self._until_gone(), name="disconnect")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         self._inside = False
+        if self._watch is None:
+            self._exchange.scope[ON_DISCONNECT](None)
+        else:
+            await self._watch.aclose()
         try:
             await self._timeout.__aexit__(kind, error, trace)
         except TimeoutError:
@@ -279,8 +297,10 @@ class Cut:
             self.reason = reason
             self._timeout.reschedule(asyncio.get_running_loop().time())
 
-    async def when_gone(self, receive: Receive) -> None:
-        """To be run beside the block: cuts it when the client disconnects."""
-        while (await receive())["type"] != "http.disconnect":
-            pass
+    def _gone(self) -> None:
         self.now("client_gone")
+
+    async def _until_gone(self) -> None:
+        while (await self._exchange.receive())["type"] != "http.disconnect":
+            pass
+        self._gone()

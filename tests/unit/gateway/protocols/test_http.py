@@ -1,7 +1,7 @@
 import asyncio
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ from gateway.protocols.answers import Answer
 from gateway.protocols.chat.routes import CHAT
 from gateway.protocols.http import (
     MAX_LOSSES_BYTES,
+    ON_DISCONNECT,
     ClientGone,
     Cut,
     EdgeLimits,
@@ -290,18 +291,43 @@ def test_a_header_of_losses_is_bounded_and_counts_the_rest() -> None:
 # -- cutting ----------------------------------------------------------------------------------------------
 
 
+def told_by_server(gone: list[Callable[[], None] | None]) -> Exchange:
+    """An exchange whose server tells by itself, whoever stands in the list last."""
+    wire = Wire()
+    asked = exchange(wire)
+    asked.scope[ON_DISCONNECT] = gone.append
+    return asked
+
+
 async def test_a_disconnect_cuts_the_block_short() -> None:
-    cut = Cut()
-    wire = Wire(body(b""), {"type": "http.disconnect"})
-    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
-        group.create_task(cut.when_gone(wire.receive))
-        async with cut:
-            await asyncio.Event().wait()
+    cut = Cut(exchange(Wire(body(b""), {"type": "http.disconnect"})))
+    async with asyncio.timeout(5), cut:
+        await asyncio.Event().wait()
+    assert cut.reason == "client_gone"
+
+
+async def test_a_disconnect_that_the_server_tells_cuts_the_block_short() -> None:
+    told: list[Callable[[], None] | None] = []
+    cut = Cut(told_by_server(told))
+    async with asyncio.timeout(5), cut:
+        assert told[0] is not None
+        told[0]()
+        await asyncio.Event().wait()
+    assert cut.reason == "client_gone"
+    assert told[1:] == [None]
+
+
+async def test_a_client_that_had_gone_before_the_block_cuts_it_short() -> None:
+    asked = exchange(Wire())
+    asked.scope[ON_DISCONNECT] = lambda tell: tell() if tell is not None else None
+    cut = Cut(asked)
+    async with asyncio.timeout(5), cut:
+        await asyncio.Event().wait()
     assert cut.reason == "client_gone"
 
 
 async def test_a_block_that_is_not_cut_ends_as_it_does() -> None:
-    cut = Cut()
+    cut = Cut(exchange(Wire()))
     async with cut:
         await asyncio.sleep(0)
     assert cut.reason is None
@@ -310,13 +336,13 @@ async def test_a_block_that_is_not_cut_ends_as_it_does() -> None:
 
 
 async def test_timeouts_and_cancellations_of_others_pass_through_the_block() -> None:
-    cut = Cut()
+    cut = Cut(exchange(Wire()))
     with pytest.raises(TimeoutError, match="mine"):
         async with cut:
             raise TimeoutError("mine")
 
     async def cancelled() -> None:
-        async with Cut():
+        async with Cut(exchange(Wire())):
             task = asyncio.current_task()
             assert task is not None
             task.cancel()
@@ -327,7 +353,7 @@ async def test_timeouts_and_cancellations_of_others_pass_through_the_block() -> 
 
 
 async def test_the_first_reason_stands() -> None:
-    cut = Cut()
+    cut = Cut(exchange(Wire()))
     async with cut:
         cut.now("client_stalled")
         cut.now("client_gone")

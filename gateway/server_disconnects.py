@@ -1,0 +1,38 @@
+"""Hypercorn 0.18 tells an application that its client has gone: applied once, before serving.
+
+ASGI has a disconnect as a message to be waited for. A turn waits for its upstream, and so each one would need
+a task of its own for that message alone. Here the scope holds a function that takes who is to be told; see
+protocols/http.py. The message comes, too.
+"""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from hypercorn.protocol import h2
+from hypercorn.protocol.events import Event, Request, StreamClosed
+from hypercorn.protocol.http_stream import HTTPStream
+
+from gateway.protocols.http import ON_DISCONNECT
+
+
+class TellingStream(HTTPStream):
+    """One request and its answer, whatever carries them."""
+
+    _tell: Callable[[], None] | None = None
+
+    async def handle(self, event: Event) -> None:
+        if type(event) is StreamClosed and self._tell is not None:
+            self._tell()
+        await super().handle(event)
+        if type(event) is Request:
+            cast(dict[str, Any], self.scope)[ON_DISCONNECT] = self._register  # its task has not begun yet
+
+    def _register(self, tell: Callable[[], None] | None) -> None:
+        self._tell = tell
+        if self.closed and tell is not None:
+            tell()
+
+
+def apply() -> None:
+    """Idempotent."""
+    h2.HTTPStream = TellingStream  # type: ignore[attr-defined]
