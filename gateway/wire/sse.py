@@ -122,7 +122,8 @@ class SseSplitter:
         block = raw.lstrip(_CR_LF) if raw[0] in _CR_LF else raw
         if self._first:
             self._first = False
-            block = block.removeprefix(_BOM)
+            if block is raw:  # behind a line end it is none
+                block = block.removeprefix(_BOM)
         return (_plain_crlf if self._has_cr else _plain)(block, raw) or parse_block(block, raw)
 
     def _too_large(self) -> UpstreamProtocol:

@@ -119,6 +119,11 @@ def test_the_byte_order_mark_is_kept_in_raw_and_is_no_part_of_the_field() -> Non
     assert rest == b""
 
 
+def test_a_byte_order_mark_behind_a_line_end_is_part_of_a_field_that_nobody_knows() -> None:
+    (event,), _ = split([b"\n\xef\xbb\xbfdata: 1\n\n"])
+    assert event.data is None
+
+
 def test_a_block_without_data_is_given_with_data_none() -> None:
     (event,), _ = split([b": keep-alive\nid: 4\nretry: 250\n\n"])
     assert event == SseEvent(b": keep-alive\nid: 4\nretry: 250\n\n", None, None, "4", 250)
