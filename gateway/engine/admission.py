@@ -66,31 +66,33 @@ class Admission:
         """Count a turn that was turned away elsewhere, for want of a slot."""
         self._counts.rejected_total += 1
 
-    @contextlib.asynccontextmanager
-    async def admitted(self, turn: Turn, *, until: float) -> AsyncIterator[None]:
-        """Hold the turn's leases for the length of the block; wait for them until the loop time `until`.
+    async def admit(self, turn: Turn, *, until: float) -> "Admitted":
+        """Take the turn's leases, to be kept until it leaves; wait for them until the loop time `until`.
 
         Raises QueueTimeout, RateLimited, Overloaded, StoreUnavailable.
         """
         held: list[tuple[bytes, str]] = []
         try:
-            try:
-                await self._acquire_all(turn, until, held)
-            except GatewayError:
+            await self._acquire_all(turn, until, held)
+        except BaseException as error:
+            if isinstance(error, GatewayError):
                 self._counts.rejected_total += 1
-                raise
-            self._counts.accepted_total += 1
-            self._counts.in_flight += 1
-            self._running.update(held)
-            try:
-                yield
-            finally:
-                self._running.difference_update(held)
-                self._counts.in_flight -= 1
-        finally:
-            if held:
-                await shielded(self._release(held), within_s=1.0)
-                self._room.announce()
+            await self._give_back(held)
+            raise
+        self._counts.accepted_total += 1
+        self._counts.in_flight += 1
+        self._running.update(held)
+        return Admitted(self, held)
+
+    async def leave(self, held: list[tuple[bytes, str]]) -> None:
+        self._running.difference_update(held)
+        self._counts.in_flight -= 1
+        await self._give_back(held)
+
+    async def _give_back(self, held: list[tuple[bytes, str]]) -> None:
+        if held:
+            await shielded(self._release(held), within_s=1.0)
+            self._room.announce()
 
     async def _acquire_all(self, turn: Turn, until: float, held: list[tuple[bytes, str]]) -> None:
         if turn.key_max_in_flight > 0:
@@ -148,3 +150,20 @@ class Admission:
                         await self._leases.acquire(*lease, limit=0, ttl_s=LEASE_S)
             except StoreUnavailable:
                 log.debug("admission.renewal_failed")
+
+
+class Admitted:
+    """A turn that runs, until it leaves."""
+
+    __slots__ = ("_admission", "_held", "_left")
+
+    def __init__(self, admission: Admission, held: list[tuple[bytes, str]]) -> None:
+        self._admission = admission
+        self._held = held
+        self._left = False
+
+    async def leave(self) -> None:
+        """Shielded and bounded; once."""
+        if not self._left:
+            self._left = True
+            await self._admission.leave(self._held)

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 import msgspec
 from opentelemetry import trace
 
-from gateway.engine.admission import Admission
+from gateway.engine.admission import Admission, Admitted
 from gateway.engine.drain import Drain
 from gateway.engine.observers import Observers, TurnRecorder
 from gateway.engine.retry import Plan
@@ -138,8 +138,12 @@ class TurnRun:
     async def _run(self) -> AsyncGenerator[Burst, None]:
         engine = self._engine
         engine.drain.enter(self)
+        admitted: Admitted | None = None
         try:
-            async with contextlib.aclosing(self._admitted()) as bursts:
+            queue_until = asyncio.get_running_loop().time() + engine.limits.queue_timeout_s
+            route = self._route()
+            admitted = await self._admitted(queue_until)
+            async with contextlib.aclosing(self._attempts(route, queue_until)) as bursts:
                 async for burst in bursts:
                     yield burst
         except asyncio.CancelledError:
@@ -161,28 +165,32 @@ class TurnRun:
                 raise internal from error
             yield self._end(TurnFailed(error_info(internal)))
         finally:
-            self._observers.figures.repairs = self._repair.repairs
-            self._observers.close()
-            engine.drain.leave(self)
-            self._over = True
+            try:
+                if admitted is not None:
+                    await admitted.leave()
+            finally:
+                self._observers.figures.repairs = self._repair.repairs
+                self._observers.close()
+                engine.drain.leave(self)
+                self._over = True
 
-    async def _admitted(self) -> AsyncGenerator[Burst, None]:
+    def _route(self) -> Route:
         engine = self._engine
         if engine.drain.state == "closed":
             raise UpstreamUnavailable("This replica is shutting down; please try again", retry_after_s=1)
-        queue_until = asyncio.get_running_loop().time() + engine.limits.queue_timeout_s
         with stage_span(engine.tracer, "route") as stage:
             route = engine.router.route(self._turn)
             stage.tell(gateway__candidates=len(route.candidates))
-        async with contextlib.AsyncExitStack() as stack:
-            with stage_span(engine.tracer, "admission"):
-                await engine.ride_out()
-                await stack.enter_async_context(engine.admission.admitted(self._turn, until=queue_until))
-            bursts = await stack.enter_async_context(contextlib.aclosing(self._attempts(route, queue_until)))
-            figures = self._observers.figures
-            figures.queued_s = engine.clock.monotonic() - figures.started_at
-            async for burst in bursts:
-                yield burst
+        return route
+
+    async def _admitted(self, queue_until: float) -> Admitted:
+        engine = self._engine
+        with stage_span(engine.tracer, "admission"):
+            await engine.ride_out()
+            admitted = await engine.admission.admit(self._turn, until=queue_until)
+        figures = self._observers.figures
+        figures.queued_s = engine.clock.monotonic() - figures.started_at
+        return admitted
 
     async def _attempts(self, route: Route, queue_until: float) -> AsyncGenerator[Burst, None]:
         """Attempts until one has sent content or none may follow."""

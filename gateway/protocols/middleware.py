@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 from opentelemetry import trace
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from structlog.contextvars import bound_contextvars
+from structlog.contextvars import bind_contextvars
 
 from gateway.kernel.ids import new_hex
 
@@ -75,8 +75,8 @@ class RequestContext:
                 message = {**message, "headers": [*headers, *extra]}
             return send(message)
 
-        with bound_contextvars(request_id=request_id):
-            await self._app(scope, receive, send_with_id)
+        bind_contextvars(request_id=request_id)  # of this task, which is the request's own
+        await self._app(scope, receive, send_with_id)
 
     def _parting(self, scope: Scope, headers: Iterable[tuple[bytes, bytes]]) -> Iterable[tuple[bytes, bytes]]:
         """While the replica drains, HTTP/1.1 clients are asked to take their next request elsewhere."""

@@ -21,7 +21,7 @@ from gateway.kernel.json import is_rich
 from gateway.telemetry.redact import REDACTED
 from gateway.turn.events import ErrorInfo, TurnFailed, error_info
 from gateway.turn.frame import Burst, Frame, terminal_of
-from gateway.turn.ports import UNTRACED, AttemptFailed, Call
+from gateway.turn.ports import UNTRACED, AttemptFailed, Call, Stage
 from gateway.upstreams.cooldowns import Account, Cooldowns
 from gateway.upstreams.faults import FAILURE_REST_S, Fault, Rest, error_of
 from gateway.upstreams.http import UpstreamAnswer, UpstreamHttp, UpstreamRequest, too_long
@@ -136,9 +136,17 @@ class Attempt:
             request = await self._lane.request()
             self._account = Account(request.upstream, self._call.account)
             self._secrets = request.secrets
-            async with contextlib.aclosing(self._answered(request)) as bursts:
-                async for burst in bursts:
-                    yield burst
+            with (
+                self._call.stage("POST") as stage,
+                contextlib.closing(await self._asked(request, stage)) as answer,
+            ):
+                await self._accepted(answer)
+                if "event-stream" in answer.headers.get("content-type", "").lower():
+                    async with contextlib.aclosing(self._streamed(answer)) as bursts:
+                        async for burst in bursts:
+                            yield burst
+                elif told := await self._told([self._whole(await answer.read(MAX_ANSWER_BYTES))]):
+                    yield told
         except UpstreamTimeout as error:
             self._tell_log("silent", error.message)
             if error.phase != "total" and not (self._elsewhere and error.phase == "connect"):
@@ -163,25 +171,21 @@ class Attempt:
                 raise AttemptFailed(error) from None
             yield [Frame((TurnFailed(error_info(error)),))]
 
-    async def _answered(self, request: UpstreamRequest) -> AsyncGenerator[Burst, None]:
-        with self._call.stage("POST") as stage:
-            if stage is not UNTRACED:
-                stage.tell(http__request__method="POST", url__full=request.url, server__address=request.host)
-            with contextlib.closing(await self._http.post(request)) as answer:
-                stage.tell(http__response__status_code=answer.status)
-                self._status = answer.status
-                self._request_id = answer.headers.get("x-request-id", "")[:128]
-                if answer.status != 200:
-                    body = await answer.read_error()
-                    raise await self._failed(self._judged(answer, body))
-                await self._cooldowns.warm(self._account._replace(model=self._call.model))
-                if "event-stream" not in answer.headers.get("content-type", "").lower():
-                    if told := await self._told([self._whole(await answer.read(MAX_ANSWER_BYTES))]):
-                        yield told
-                    return
-                async with contextlib.aclosing(self._streamed(answer)) as bursts:
-                    async for burst in bursts:
-                        yield burst
+    async def _asked(self, request: UpstreamRequest, stage: Stage) -> UpstreamAnswer:
+        if stage is not UNTRACED:
+            stage.tell(http__request__method="POST", url__full=request.url, server__address=request.host)
+        answer = await self._http.post(request)
+        stage.tell(http__response__status_code=answer.status)
+        self._status = answer.status
+        self._request_id = answer.headers.get("x-request-id", "")[:128]
+        return answer
+
+    async def _accepted(self, answer: UpstreamAnswer) -> None:
+        """Raises AttemptFailed for an answer that is an error."""
+        if answer.status != 200:
+            body = await answer.read_error()
+            raise await self._failed(self._judged(answer, body))
+        await self._cooldowns.warm(self._account._replace(model=self._call.model))
 
     async def _streamed(self, answer: UpstreamAnswer) -> AsyncGenerator[Burst, None]:
         splitter = SseSplitter()

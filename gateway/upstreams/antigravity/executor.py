@@ -64,19 +64,14 @@ class AntigravityExecutor:
     def losses(self, turn: Turn, model: str) -> Sequence[Loss]:
         return losses_of(turn, self._parts.shape(model))
 
-    async def attempt(self, call: Call) -> AsyncGenerator[Burst, None]:
-        for number, base_url in enumerate(self._base_urls, 1):
-            last = number == len(self._base_urls)
-            lane = AntigravityLane(self._parts, call, base_url=base_url, last=last)
-            attempt = Attempt(
-                call,
-                lane,
-                self._http,
-                self._cooldowns,
-                self._clock,
-                elsewhere=not last,
-                finished=lane.is_finished,
-            )
+    def attempt(self, call: Call) -> AsyncGenerator[Burst, None]:
+        if len(self._base_urls) == 1:
+            return self._at(call, 1)[1].bursts()
+        return self._anywhere(call)
+
+    async def _anywhere(self, call: Call) -> AsyncGenerator[Burst, None]:
+        for number in range(1, len(self._base_urls) + 1):
+            lane, attempt = self._at(call, number)
             try:
                 async with contextlib.aclosing(attempt.bursts()) as bursts:
                     async for burst in bursts:
@@ -87,6 +82,21 @@ class AntigravityExecutor:
                     raise
                 fields = {"turn_id": call.turn.id, "upstream": self.name, "kind": str(failure.error.kind)}
                 log.info("upstream.address_failed", extra=fields | {"address": number})
+
+    def _at(self, call: Call, number: int) -> tuple[AntigravityLane, Attempt]:
+        """An attempt at one address, counted from 1."""
+        last = number == len(self._base_urls)
+        lane = AntigravityLane(self._parts, call, base_url=self._base_urls[number - 1], last=last)
+        attempt = Attempt(
+            call,
+            lane,
+            self._http,
+            self._cooldowns,
+            self._clock,
+            elsewhere=not last,
+            finished=lane.is_finished,
+        )
+        return lane, attempt
 
     def conclude(self, turn: Turn) -> None:
         """Nothing is left behind: connections end with their attempts."""

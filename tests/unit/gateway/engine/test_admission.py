@@ -1,5 +1,6 @@
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 import pytest
@@ -39,16 +40,23 @@ def soon(seconds: float = 5.0) -> float:
     return asyncio.get_running_loop().time() + seconds
 
 
+@contextlib.asynccontextmanager
+async def admitted(admission: Admission, asked: Turn, *, until: float) -> AsyncIterator[None]:
+    place = await admission.admit(asked, until=until)
+    try:
+        yield
+    finally:
+        await place.leave()
+
+
 async def test_lv_45_no_limit_counts_and_releases_once() -> None:
     """Given max 0, acquire and release twice; expect in flight 1, then 0, accepted 1."""
     admission = make(0)
-    block = admission.admitted(turn("a"), until=soon())
-    async with block:
-        assert admission.counts().in_flight == 1
-    assert (admission.counts().in_flight, admission.counts().accepted_total) == (0, 1)
-    with pytest.raises((RuntimeError, AttributeError)):
-        await block.__aenter__()
-    assert (admission.counts().in_flight, admission.counts().accepted_total) == (0, 1)
+    place = await admission.admit(turn("a"), until=soon())
+    assert admission.counts().in_flight == 1
+    for _ in range(2):
+        await place.leave()
+        assert (admission.counts().in_flight, admission.counts().accepted_total) == (0, 1)
 
 
 async def test_a_freed_place_goes_to_who_waits() -> None:
@@ -56,10 +64,10 @@ async def test_a_freed_place_goes_to_who_waits() -> None:
     entered = asyncio.Event()
 
     async def second() -> None:
-        async with admission.admitted(turn("b"), until=soon()):
+        async with admitted(admission, turn("b"), until=soon()):
             entered.set()
 
-    async with asyncio.TaskGroup() as group, admission.admitted(turn("a"), until=soon()):
+    async with asyncio.TaskGroup() as group, admitted(admission, turn("a"), until=soon()):
         group.create_task(second())
         while admission.counts().queued < 1:
             await asyncio.sleep(0)
@@ -70,44 +78,43 @@ async def test_a_freed_place_goes_to_who_waits() -> None:
 async def test_the_limit_holds_over_replicas_that_share_a_store() -> None:
     leases = MemoryLeases(FakeClock())
     one, other = make(1, leases), make(1, leases)
-    async with one.admitted(turn("a"), until=soon()):
+    async with admitted(one, turn("a"), until=soon()):
         with pytest.raises(QueueTimeout):
-            async with other.admitted(turn("b"), until=soon(0.02)):
+            async with admitted(other, turn("b"), until=soon(0.02)):
                 pass
-    async with other.admitted(turn("b"), until=soon()):
+    async with admitted(other, turn("b"), until=soon()):
         pass
 
 
 async def test_a_replica_that_died_leaks_nothing() -> None:
     clock = FakeClock()
     leases = MemoryLeases(clock)
-    dead = make(1, leases).admitted(turn("a"), until=soon())
-    await dead.__aenter__()
+    dead = await make(1, leases).admit(turn("a"), until=soon())
     clock.advance(LEASE_S + 0.1)
-    async with make(1, leases).admitted(turn("b"), until=soon(0.02)):
+    async with admitted(make(1, leases), turn("b"), until=soon(0.02)):
         pass
-    await dead.__aexit__(None, None, None)
+    await dead.leave()
 
 
 async def test_a_key_at_its_own_limit_is_told_at_once() -> None:
     admission = make(0)
-    async with admission.admitted(turn("a", limit=1), until=soon()):
+    async with admitted(admission, turn("a", limit=1), until=soon()):
         with pytest.raises(RateLimited):
-            async with admission.admitted(turn("b", limit=1), until=soon()):
+            async with admitted(admission, turn("b", limit=1), until=soon()):
                 pass
         other = msgspec.structs.replace(turn("c", limit=1), key_id="k2")
-        async with admission.admitted(other, until=soon()):
+        async with admitted(admission, other, until=soon()):
             pass
     assert admission.counts().rejected_total == 1
 
 
 async def test_a_key_place_is_returned_when_the_cluster_is_full() -> None:
     admission = make(1)
-    async with admission.admitted(turn("a"), until=soon()):
+    async with admitted(admission, turn("a"), until=soon()):
         with pytest.raises(QueueTimeout):
-            async with admission.admitted(turn("b", limit=1), until=soon(0.02)):
+            async with admitted(admission, turn("b", limit=1), until=soon(0.02)):
                 pass
-    async with admission.admitted(turn("c", limit=1), until=soon()):
+    async with admitted(admission, turn("c", limit=1), until=soon()):
         pass
 
 
@@ -124,7 +131,7 @@ async def test_leases_are_renewed_while_their_turn_runs(monkeypatch: pytest.Monk
     clock = FakeClock()
     leases = CountedLeases(clock)
     admission = make(1, leases)
-    async with asyncio.timeout(5), admission.running(), admission.admitted(turn("a"), until=soon()):
+    async with asyncio.timeout(5), admission.running(), admitted(admission, turn("a"), until=soon()):
         for _ in range(3):
             clock.advance(LEASE_S * 0.6)
             seen = leases.renewals
@@ -149,7 +156,7 @@ async def test_a_client_that_leaves_while_it_is_admitted_leaves_no_lease(key_lim
     keys = [Keys().inflight, Keys().inflight_of("k1")]
 
     async def enter() -> None:
-        async with admission.admitted(turn("a", limit=key_limit), until=soon()):
+        async with admitted(admission, turn("a", limit=key_limit), until=soon()):
             pass
 
     task = asyncio.get_running_loop().create_task(enter())
@@ -167,7 +174,7 @@ async def test_a_lease_that_the_store_lost_is_taken_again(monkeypatch: pytest.Mo
     leases = MemoryLeases(FakeClock())
     admission = make(1, leases)
     async with asyncio.timeout(5), admission.running():
-        async with admission.admitted(turn("a"), until=soon()):
+        async with admitted(admission, turn("a"), until=soon()):
             await leases.release(Keys().inflight, "a")
             while not await leases.count(Keys().inflight):
                 await asyncio.sleep(0.001)

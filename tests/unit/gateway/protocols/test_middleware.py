@@ -1,3 +1,4 @@
+import asyncio
 from typing import Any
 
 import pytest
@@ -36,7 +37,9 @@ async def run(app: App, *, given: bytes | None = None, draining: bool = False, *
 
     headers = [] if given is None else [(b"x-request-id", given)]
     whole = {"type": "http", "http_version": "1.1", "headers": headers, **scope}
-    await RequestContext(app, draining=lambda: draining)(whole, receive, send)
+    # A task of its own, as servers give to every request.
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(RequestContext(app, draining=lambda: draining)(whole, receive, send))
     return sent
 
 
