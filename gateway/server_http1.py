@@ -1,6 +1,6 @@
 """HTTP/1.1 with less work in Hypercorn 0.18: applied once, before serving. ADR 14 has the figures.
 
-What goes over the wire is what Hypercorn would send, framed and checked by the same h11, but for this:
+What goes over the wire is what Hypercorn would send, framed and checked by h11 (as in server_h11.py), but:
 
 - The head of an answer leaves with the first piece of its body, as ASGI has it, and the last piece with the
   end: a whole answer is one write, not three.
@@ -23,6 +23,7 @@ from typing import Any, Final, cast
 
 import h11
 from h11._headers import Headers
+from hypercorn import protocol
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
@@ -35,6 +36,7 @@ from hypercorn.utils import build_and_validate_headers, suppress_body
 
 from gateway.kernel.clock import SystemClock
 from gateway.server_disconnects import TellingStream
+from gateway.server_h11 import PlainConnection
 
 _CHUNKED: Final = b"\r\ntransfer-encoding: chunked\r\n"
 _END: Final = h11.EndOfMessage()
@@ -156,6 +158,20 @@ def _server_headers(config: Config, _second: int) -> list[tuple[bytes, bytes]]:
     return config.response_headers("h11")
 
 
+class LeanProtocol(server.H11Protocol):
+    """A connection. Made as Hypercorn makes its own."""
+
+    def __init__(self, app: Any, config: Config, *more: Any) -> None:
+        super().__init__(app, config, *more)
+        self.connection = PlainConnection(
+            h11.SERVER, max_incomplete_event_size=config.h11_max_incomplete_size
+        )
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        if event.method == b"PRI" or any(name == b"upgrade" for name, _ in event.headers):
+            await super()._check_protocol(event)
+
+
 _protocol_send = TCPServer.protocol_send
 
 
@@ -211,3 +227,4 @@ def apply() -> None:
     TCPServer.protocol_send = _send  # type: ignore[method-assign]
     TCPServer._idle_timeout = _idle_timeout  # type: ignore[method-assign]
     server.HTTPStream = LeanStream  # type: ignore[attr-defined]
+    protocol.H11Protocol = LeanProtocol  # type: ignore[attr-defined,assignment]

@@ -28,8 +28,9 @@ async def shielded(work: Coroutine[Any, Any, T], *, within_s: float) -> T | None
             await asyncio.wait({task}, timeout=left)
         except asyncio.CancelledError as error:
             cancelled = error
-    with contextlib.suppress(asyncio.CancelledError):
-        await asyncio.wait({task}, timeout=1.0)
+    if not task.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait({task}, timeout=1.0)
     if cancelled is not None:
         _log_unseen(task)
         raise cancelled

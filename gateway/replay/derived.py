@@ -5,6 +5,7 @@ beginning of their conversation. Pure; shared by the upstreams that replay.
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from gateway.kernel.json import Json, JsonObject, dumps
 from gateway.replay.lookups import at, object_in, text_of
@@ -50,8 +51,8 @@ def claude_session(headers: Mapping[str, str], body: JsonObject) -> str | None:
 
 def explicit_session(headers: Mapping[str, str], body: JsonObject) -> str | None:
     """What the client itself calls its session. Ids that are too long or hold control characters are none."""
-    named = [headers.get(name, "") for name in _HEADERS]
-    members = (at(body, *path) for path in _MEMBERS)
+    named = [headers[name] for name in _HEADERS if name in headers]
+    members = [at(body, *path) for path in _MEMBERS if path[0] in body]
     named += [text_of(value) for value in members if not isinstance(value, dict | list)]
     return next((session for session in map(trim, named) if session and _is_id(session)), None)
 
@@ -85,7 +86,7 @@ def derived_session(
     root: JsonObject = {
         "version": "cpa-session-root-v1",
         "format": dialect,
-        "caller_scope": _sha256(f"cli-proxy-api:caller-scope:v1\0{tenant}"),
+        "caller_scope": _caller_scope(tenant),
     }
     if instructions:
         root["instructions"] = instructions
@@ -112,5 +113,7 @@ def gemini_session_id(derived: str) -> str:
     return f"-{int.from_bytes(digest[:8], 'big') & 0x7FFF_FFFF_FFFF_FFFF}"
 
 
-def _sha256(text: str) -> str:
+@lru_cache(maxsize=1024)
+def _caller_scope(tenant: str) -> str:
+    text = f"cli-proxy-api:caller-scope:v1\0{tenant}"
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

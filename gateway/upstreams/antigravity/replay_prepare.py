@@ -18,6 +18,7 @@ from gateway.upstreams.antigravity.history import (
     is_reserved_id,
     parts_of,
     response_of,
+    role_of,
     with_contents,
     with_degraded_id,
     with_parts,
@@ -50,6 +51,8 @@ def prepared(
     payload: complete, for positions in it are remembered: what is put in front of the conversation must be
     there already. schemas, shared: see with_replay().
     """
+    if not items and _only_asks(payload):
+        return Prepared(payload, replayed=False, broken=False, degraded=0)
     clean = with_responses_in_place(sanitised(payload), role=response_role)
     replayed = with_replay(clean, items, schemas, shared=shared)
     changed = replayed is not clean
@@ -64,6 +67,16 @@ def prepared(
             f"antigravity executor: invalid Gemini function call history: {fault}", param="contents"
         )
     return Prepared(done, replayed=changed, broken=False, degraded=degraded)
+
+
+def _only_asks(payload: JsonObject) -> bool:
+    """Whether there are no calls, no responses and nothing by the model, and so nothing to put in place."""
+    for content in contents_of(payload):
+        if role_of(content) == "model":
+            return False
+        if any(call_of(part) is not None or response_of(part) is not None for part in parts_of(content)):
+            return False
+    return True
 
 
 def _finished(payload: JsonObject, response_role: str) -> tuple[JsonObject, int]:

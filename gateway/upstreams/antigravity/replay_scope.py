@@ -7,7 +7,7 @@ not replace the conversation's chain.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from gateway.kernel.json import Json, JsonObject
 from gateway.replay.derived import claude_session, derived_session, explicit_session, gemini_session_id
@@ -55,17 +55,23 @@ def session_key(
     if turn.raw.dialect == "messages" and (session := claude_session(headers, body)):
         lane = system_lane(body)
         return f"{session}:context:{lane}" if lane else session
-    stated = (
-        ("responses", headers.get("session-id", "")),
-        ("responses", text_of(body.get("session_id"))),
-        ("responses", text_of(at(body, "metadata", "session_id"))),
-        ("execution", execution),
-        ("prompt-cache", text_of(body.get("prompt_cache_key"))),
-        ("derived", derived_id(turn, headers, execution=execution)),
-        ("session", _named_session(turn, payload)),
-        ("session", stable_id(payload).removeprefix("-")),
-    )
-    return next((f"{kind}:{trim(value)}" for kind, value in stated if trim(value)), None)
+    stated = _stated(turn, headers, payload, execution)
+    return next((f"{kind}:{session}" for kind, value in stated if (session := trim(value))), None)
+
+
+def _stated(
+    turn: Turn, headers: Mapping[str, str], payload: JsonObject, execution: str
+) -> Iterator[tuple[str, str]]:
+    """Kinds of sessions and what they are called, which may be nothing, from the surest to the weakest."""
+    body = turn.raw.body
+    yield "responses", headers.get("session-id", "")
+    yield "responses", text_of(body.get("session_id"))
+    yield "responses", text_of(at(body, "metadata", "session_id"))
+    yield "execution", execution
+    yield "prompt-cache", text_of(body.get("prompt_cache_key"))
+    yield "derived", derived_id(turn, headers, execution=execution)
+    yield "session", _named_session(turn, payload)
+    yield "session", stable_id(payload).removeprefix("-")
 
 
 def system_lane(body: JsonObject) -> str:
