@@ -10,14 +10,17 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import h11
-from h11._readers import READERS
+from h11._readers import READERS, ContentLengthReader
 from h11._readers import maybe_read_from_IDLE_client as read_any_head
 from h11._receivebuffer import ReceiveBuffer
+from h11._writers import ContentLengthWriter, write_any_response
 
 _line: Final = re.compile(rb"([A-Z]+) ([!-~]+) HTTP/1\.1\r\n").match
 _fields: Final = re.compile(rb"([-!#$%&'*+.^_`|~0-9a-zA-Z]+): ([!-~](?:[\t -~]*[!-~])?)\r\n").findall
 _UNDER_WAY: Final = frozenset({h11.SEND_RESPONSE, h11.SEND_BODY, h11.DONE})
 """States of the other side in which the end of a message changes nothing but its sender's."""
+_SAYS_MORE: Final = frozenset({b"connection", b"upgrade", b"expect", b"transfer-encoding"})
+_NO_BODY: Final = frozenset({204, 304})
 
 
 def read_head(buffer: ReceiveBuffer) -> h11.Request | None:
@@ -43,17 +46,43 @@ class PlainConnection(h11.Connection):
         return super()._get_io_object(role, event, io_dict)
 
     def _process_event(self, role: Any, event: Any) -> None:
+        kind = type(event)
+        if kind is h11.Data or kind is h11.EndOfMessage:
+            plain = self._goes_on(role, ends=kind is h11.EndOfMessage)
+        else:
+            plain = kind is h11.Request and self._begins(event)
+        if not plain:
+            super()._process_event(role, event)
+
+    def _begins(self, request: h11.Request) -> bool:
+        """A request that asks for nothing but its answer."""
         cstate = self._cstate
         states = cstate.states
-        kind = type(event)
-        if states[role] is not h11.SEND_BODY or kind not in (h11.Data, h11.EndOfMessage):
-            super()._process_event(role, event)
-            return
-        if kind is h11.EndOfMessage:
+        if states[h11.CLIENT] is not h11.IDLE or states[h11.SERVER] is not h11.IDLE or not cstate.keep_alive:
+            return False
+        length = 0
+        for _, name, value in request.headers._full_items:
+            if name in _SAYS_MORE:
+                return False
+            if name == b"content-length":
+                length = int(value)
+        if request.method == b"CONNECT" or request.http_version != b"1.1":
+            return False
+        states[h11.CLIENT], states[h11.SERVER] = h11.SEND_BODY, h11.SEND_RESPONSE
+        self._request_method, self.their_http_version = request.method, request.http_version
+        self._reader, self._writer = ContentLengthReader(length), write_any_response
+        return True
+
+    def _goes_on(self, role: Any, *, ends: bool) -> bool:
+        """A piece of a body, or its end."""
+        cstate = self._cstate
+        states = cstate.states
+        if states[role] is not h11.SEND_BODY:
+            return False
+        if ends:
             other = states[h11.SERVER if role is h11.CLIENT else h11.CLIENT]
             if not cstate.keep_alive or cstate.pending_switch_proposals or other not in _UNDER_WAY:
-                super()._process_event(role, event)
-                return
+                return False
             states[role] = h11.DONE
             if role is h11.SERVER:
                 self._writer = None
@@ -61,3 +90,34 @@ class PlainConnection(h11.Connection):
                 self._reader = READERS[h11.CLIENT, h11.DONE]  # type: ignore[assignment]
         if role is h11.CLIENT:
             self.client_is_waiting_for_100_continue = False
+        return True
+
+    def send_with_data_passthrough(self, event: Any) -> list[bytes] | None:
+        if type(event) is h11.Response and (length := self._plain_length(event)) is not None:
+            head: list[bytes] = []
+            write_any_response(event, head.append)
+            self._cstate.states[h11.SERVER] = h11.SEND_BODY
+            self._writer = ContentLengthWriter(length)
+            self.client_is_waiting_for_100_continue = False
+            return head
+        return super().send_with_data_passthrough(event)
+
+    def _plain_length(self, response: h11.Response) -> int | None:
+        """Of the body of an answer whose head is to be sent as it is."""
+        cstate = self._cstate
+        if (
+            cstate.states[h11.SERVER] is not h11.SEND_RESPONSE
+            or not cstate.keep_alive
+            or cstate.pending_switch_proposals
+            or self._request_method == b"HEAD"
+            or self.their_http_version != b"1.1"
+            or response.status_code in _NO_BODY
+        ):
+            return None
+        length = None
+        for _, name, value in response.headers._full_items:
+            if name == b"connection" or name == b"transfer-encoding":
+                return None
+            if name == b"content-length":
+                length = int(value)
+        return length

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+import types
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -37,6 +38,37 @@ async def shielded(work: Coroutine[Any, Any, T], *, within_s: float) -> T | None
     if task.cancelled() or not task.done():
         return None
     return task.result()
+
+
+async def within(work: Awaitable[T], seconds: float) -> T:
+    """The work's result, in the caller's own task. Raises TimeoutError.
+
+    As `asyncio.timeout`, but no timer is armed for work that is done without waiting for anything.
+    """
+    steps = work.__await__()
+    try:
+        waited_for = steps.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    async with asyncio.timeout(seconds):
+        return await _rest_of(steps, waited_for)
+
+
+@types.coroutine
+def _rest_of(steps: Generator[Any, Any, T], waited_for: Any) -> Generator[Any, Any, T]:
+    """Go on with what waits for something already."""
+    try:
+        while True:
+            try:
+                given = yield waited_for
+            except BaseException as error:
+                waited_for = steps.throw(error)
+            else:
+                waited_for = steps.send(given)
+    except StopIteration as done:
+        result: T = done.value
+        return result
 
 
 def _log_unseen(task: "asyncio.Task[Any]") -> None:

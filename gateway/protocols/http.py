@@ -14,9 +14,9 @@ from types import TracebackType
 from typing import Protocol
 
 import msgspec
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from gateway.kernel.aio import Tasks
+from gateway.kernel.aio import Tasks, within
 from gateway.kernel.errors import ErrorKind
 from gateway.protocols.answers import Answer, ClientProtocol, Headers
 from gateway.protocols.compression import ACCEPTED, BrokenBody, UnknownCoding, coding_of, unpack
@@ -133,23 +133,20 @@ class Exchange:
             ) from None
 
     async def _read_chunks(self, limit: int) -> bytes:
-        loop = asyncio.get_running_loop()
         chunks: list[bytes] = []
         size = 0
-        async with asyncio.timeout(self.limits.body_silence_s) as deadline:
-            while True:
-                message = await self.receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientGone
-                chunk = message.get("body", b"")
-                self._body_read = not message.get("more_body", False)
-                size += len(chunk)
-                if size > limit:
-                    raise _too_large(limit)
-                chunks.append(chunk)
-                if self._body_read:
-                    return b"".join(chunks)
-                deadline.reschedule(loop.time() + self.limits.body_silence_s)
+        while True:
+            message = await within(self.receive(), self.limits.body_silence_s)
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            chunk = message.get("body", b"")
+            self._body_read = not message.get("more_body", False)
+            size += len(chunk)
+            if size > limit:
+                raise _too_large(limit)
+            chunks.append(chunk)
+            if self._body_read:
+                return b"".join(chunks)
 
     async def answer(self, answer: Answer, extra: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """Send a whole answer. A client that does not read it in time is given up.
@@ -169,14 +166,16 @@ class Exchange:
         start = {"type": "http.response.start", "status": answer.status, "headers": headers}
         body = {"type": "http.response.body", "body": answer.body, "more_body": linger}
         try:
-            async with asyncio.timeout(self.limits.send_deadline_s):
-                await self.send(start)
-                await self.send(body)
-                if linger:
-                    await self._discard_body()
-                    await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+            await within(self._send_whole(start, body), self.limits.send_deadline_s)
         except TimeoutError:
             log.info("http.client_stalled", extra={"request_id": self.request_id})
+
+    async def _send_whole(self, start: Message, body: Message) -> None:
+        await self.send(start)
+        await self.send(body)
+        if body["more_body"]:
+            await self._discard_body()
+            await self.send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _has_unread_body(self) -> bool:
         if self._body_read:

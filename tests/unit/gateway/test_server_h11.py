@@ -78,17 +78,40 @@ def is_over(connection: h11.Connection) -> bool:
     return connection.our_state is h11.DONE and connection.their_state is h11.DONE
 
 
-def answered(connection: h11.Connection, seen: list[Any]) -> None:
-    for event in (
-        h11.Response(status_code=200, headers=[("content-length", "2")]),
+ANSWERS: dict[str, list[Any]] = {
+    "whole": [h11.Response(status_code=200, headers=[("content-length", "2")]), h11.Data(data=b"ok")],
+    "in pieces": [h11.Response(status_code=200, headers=[]), h11.Data(data=b"o"), h11.Data(data=b"k")],
+    "the last": [
+        h11.Response(status_code=500, headers=[("content-length", "2"), ("connection", "close")]),
         h11.Data(data=b"ok"),
-        h11.EndOfMessage(),
-    ):
+    ],
+    "both lengths": [
+        h11.Response(status_code=200, headers=[("content-length", "2"), ("transfer-encoding", "chunked")]),
+        h11.Data(data=b"ok"),
+    ],
+    "nothing": [h11.Response(status_code=204, headers=[])],
+    "nothing new": [h11.Response(status_code=304, headers=[("content-length", "2")])],
+    "go on": [
+        h11.InformationalResponse(status_code=100, headers=[]),
+        h11.Response(status_code=200, headers=[("content-length", "0")]),
+    ],
+    "too short": [h11.Response(status_code=200, headers=[("content-length", "2")])],
+    "other": [
+        h11.InformationalResponse(status_code=101, headers=[("upgrade", "websocket")]),
+    ],
+}
+
+
+def answered(connection: h11.Connection, answer: str, seen: list[Any]) -> None:
+    events = ANSWERS[answer]
+    for event in [*events, h11.EndOfMessage()] if answer != "other" else events:
+        if connection.they_are_waiting_for_100_continue:
+            seen.append("waiting")
         seen.append(connection.send(event))
         seen.append(connection.states)
 
 
-def told(connection: h11.Connection, pieces: Sequence[bytes]) -> list[Any]:
+def told(connection: h11.Connection, pieces: Sequence[bytes], answer: str) -> list[Any]:
     """All that can be seen of a connection that answers what it understands."""
     seen: list[Any] = []
     try:
@@ -100,7 +123,7 @@ def told(connection: h11.Connection, pieces: Sequence[bytes]) -> list[Any]:
                 if event in (h11.NEED_DATA, h11.PAUSED) or type(event) is h11.ConnectionClosed:
                     break
                 if type(event) is h11.EndOfMessage and connection.our_state is h11.SEND_RESPONSE:
-                    answered(connection, seen)
+                    answered(connection, answer, seen)
                     if is_over(connection):
                         connection.start_next_cycle()
                         seen.append(connection.states)
@@ -110,22 +133,29 @@ def told(connection: h11.Connection, pieces: Sequence[bytes]) -> list[Any]:
     return seen
 
 
-def both(stream: bytes, cuts: Sequence[int], closes: bool) -> tuple[list[Any], list[Any]]:
+def both(
+    stream: bytes, cuts: Sequence[int], closes: bool, answer: str = "whole"
+) -> tuple[list[Any], list[Any]]:
     borders = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     pieces = [stream[a:b] for a, b in pairwise(borders) if a < b]
     pieces += [b""] if closes else []
     plain, original = (
         kind(h11.SERVER, max_incomplete_event_size=LIMIT) for kind in (PlainConnection, h11.Connection)
     )
-    return told(plain, pieces), told(original, pieces)
+    return told(plain, pieces, answer), told(original, pieces, answer)
 
 
-@given(st.lists(requests(), min_size=1, max_size=3), st.lists(st.integers(0, 300), max_size=4), st.booleans())
-@example([b"GET / HTTP/1.1\r\nhost: x\r\nx: a\rb\r\n\r\n"], [], False)
+@given(
+    st.lists(requests(), min_size=1, max_size=3),
+    st.lists(st.integers(0, 300), max_size=4),
+    st.booleans(),
+    st.sampled_from(sorted(ANSWERS)),
+)
+@example([b"GET / HTTP/1.1\r\nhost: x\r\nx: a\rb\r\n\r\n"], [], False, "whole")
 def test_what_is_seen_of_a_connection_is_what_h11_shows(
-    sent: list[bytes], cuts: list[int], closes: bool
+    sent: list[bytes], cuts: list[int], closes: bool, answer: str
 ) -> None:
-    plain, original = both(b"".join(sent), cuts, closes)
+    plain, original = both(b"".join(sent), cuts, closes, answer)
     assert plain == original
 
 

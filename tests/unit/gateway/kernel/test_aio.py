@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from gateway.kernel.aio import Tasks, background, shielded, supervise
+from gateway.kernel.aio import Tasks, background, shielded, supervise, within
 
 
 async def test_shielded_cleanup_ends_although_the_caller_is_cancelled() -> None:
@@ -39,6 +39,66 @@ async def test_shielded_returns_and_raises_what_the_work_does() -> None:
     assert await shielded(answer(), within_s=1) == 3
     with pytest.raises(ValueError, match="no"):
         await shielded(fails(), within_s=1)
+
+
+async def test_work_that_waits_for_nothing_arms_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def answer() -> int:
+        return 3
+
+    monkeypatch.setattr(asyncio, "timeout", None)
+    assert await within(answer(), 5) == 3
+
+
+async def test_work_that_waits_has_its_time_and_goes_on_in_its_callers_task() -> None:
+    async def answer() -> tuple[int, asyncio.Task[object] | None]:
+        await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            await asyncio.sleep(0.001)
+        return 3, asyncio.current_task()
+
+    assert await within(answer(), 5) == (3, asyncio.current_task())
+    done = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(done.set_result, 4)
+    assert await within(done, 5) == 4
+
+
+async def test_work_that_takes_too_long_is_cancelled() -> None:
+    cancelled = asyncio.Event()
+
+    async def waits() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    with pytest.raises(TimeoutError):
+        await within(waits(), 0.01)
+    assert cancelled.is_set()
+
+
+async def test_work_may_survive_what_it_is_thrown_and_its_errors_are_the_callers() -> None:
+    async def fails(when: int) -> None:
+        for _ in range(when):
+            await asyncio.sleep(0)
+        raise ValueError("no")
+
+    for when in (0, 1, 2):
+        with pytest.raises(ValueError, match="no"):
+            await within(fails(when), 5)
+
+    async def survives() -> int:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await asyncio.sleep(0)
+            return 5
+        return 0
+
+    task = asyncio.get_running_loop().create_task(within(survives(), 5))
+    await asyncio.sleep(0)
+    task.cancel()
+    assert await task == 5
 
 
 async def test_background_loops_end_with_their_block() -> None:
