@@ -3,13 +3,14 @@
 The composition root builds the dependencies and hands them in; tests hand in fakes.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Router
-from starlette.types import ASGIApp
+from starlette.routing import BaseRoute, Match, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.access.tiers import Tiers
 from gateway.admin.routes import AdminPorts, admin_routes
@@ -83,11 +84,36 @@ def build_app(deps: Deps) -> ASGIApp:
         *model_routes(edge, deps.catalog, openai=CHAT, anthropic=MESSAGES),
         *admin_routes(deps.admin),
     ]
-    # A path is what it is: no redirects to the same path with another slash.
-    app: ASGIApp = Router(routes, redirect_slashes=False, default=UnknownPath(protocol_of))
+    app: ASGIApp = Paths(routes, UnknownPath(protocol_of))
     app = ServerErrorMiddleware(app, handler=internal_error)
     app = RequestContext(app, draining=deps.draining)
     return HideQueryKey(deps.instrument(app))
+
+
+class Paths(Router):
+    """Starlette's router, which asks only those routes that begin as the path does: most are for others.
+
+    A path is what it is: no redirects to the same path with another slash.
+    """
+
+    def __init__(self, routes: Sequence[BaseRoute], default: ASGIApp) -> None:
+        super().__init__(routes, redirect_slashes=False, default=default)
+        self._beginnings = [(getattr(route, "path", "").partition("{")[0], route) for route in routes]
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await super().app(scope, receive, send)
+            return
+        path: str = scope["path"]
+        for beginning, route in self._beginnings:
+            if path.startswith(beginning):
+                match, found = route.matches(scope)
+                if match is Match.FULL:
+                    scope["route"] = route
+                    scope.update(found)
+                    await route.handle(scope, receive, send)
+                    return
+        await self.default(scope, receive, send)
 
 
 def protocol_of(path: str) -> ClientProtocol:

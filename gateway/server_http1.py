@@ -168,8 +168,40 @@ class LeanProtocol(server.H11Protocol):
         )
 
     async def _check_protocol(self, event: h11.Request) -> None:
-        if event.method == b"PRI" or any(name == b"upgrade" for name, _ in event.headers):
+        if event.method == b"PRI" or _wants_upgrade(event):
             await super()._check_protocol(event)
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        if _wants_upgrade(request):
+            await super()._create_stream(request)
+            return
+        self.stream = LeanStream(
+            self.app,
+            self.config,
+            self.context,
+            self.task_group,
+            self.ssl,
+            self.client,
+            self.server,
+            self.stream_send,
+            server.STREAM_ID,
+        )
+        await self.stream.handle(
+            Request(
+                stream_id=server.STREAM_ID,
+                headers=[(name, value) for _, name, value in request.headers._full_items],
+                http_version=request.http_version.decode(),
+                method=request.method.decode("ascii").upper(),
+                raw_path=request.target,
+                state=self.connection_state,
+            )
+        )
+        self.keep_alive_requests += 1
+        await self.context.mark_request()
+
+
+def _wants_upgrade(request: h11.Request) -> bool:
+    return any(name == b"upgrade" for _, name, _ in request.headers._full_items)
 
 
 _protocol_send = TCPServer.protocol_send

@@ -26,7 +26,10 @@ def edit_members(text: bytes, edits: Mapping[str, bytes]) -> bytes:
         members = _decode_members(text)
     except msgspec.DecodeError:
         return text
-    if not edits.keys() & members.keys():
+    edits = {
+        name: value for name, value in edits.items() if name in members and bytes(members[name]) != value
+    }
+    if not edits:
         return text
     pieces: list[bytes] = []
     copied, at = 0, text.find(b"{") + 1
