@@ -127,6 +127,18 @@ class Counts(Collector):
         yield family
 
 
+class Children(dict[tuple[str, ...], Histogram]):
+    """Those of a histogram by their labels, which the Prometheus client would look up under a lock."""
+
+    def __init__(self, histogram: Histogram) -> None:
+        super().__init__()
+        self._histogram = histogram
+
+    def __missing__(self, labels: tuple[str, ...]) -> Histogram:
+        child = self[labels] = self._histogram.labels(*labels)
+        return child
+
+
 class TurnMetrics:
     """Instruments of the Prometheus client in a registry of their own.
 
@@ -138,19 +150,23 @@ class TurnMetrics:
         self._turns = Counts(
             "gateway_turns", "Turns that ended, by outcome", ("dialect", "upstream", "outcome"), registry
         )
-        self._duration = Histogram(
-            "gateway_turn_duration_seconds",
-            "From the request to the terminal event",
-            ("dialect", "upstream", "outcome"),
-            buckets=_DURATION_BUCKETS_S,
-            registry=registry,
+        self._duration = Children(
+            Histogram(
+                "gateway_turn_duration_seconds",
+                "From the request to the terminal event",
+                ("dialect", "upstream", "outcome"),
+                buckets=_DURATION_BUCKETS_S,
+                registry=registry,
+            )
         )
-        self._ttft = Histogram(
-            "gateway_turn_time_to_first_token_seconds",
-            "From the request to the first content",
-            ("dialect", "upstream"),
-            buckets=_TTFT_BUCKETS_S,
-            registry=registry,
+        self._ttft = Children(
+            Histogram(
+                "gateway_turn_time_to_first_token_seconds",
+                "From the request to the first content",
+                ("dialect", "upstream"),
+                buckets=_TTFT_BUCKETS_S,
+                registry=registry,
+            )
         )
         self._queued = Histogram(
             "gateway_turn_queue_wait_seconds",
@@ -190,9 +206,9 @@ class TurnMetrics:
         dialect, upstream, outcome = turn.raw.dialect, figures.upstream, figures.outcome
         exemplar = figures.exemplar
         self._turns.of[dialect, upstream, outcome] += 1
-        self._duration.labels(dialect, upstream, outcome).observe(figures.duration_ms / 1000, exemplar)
+        self._duration[dialect, upstream, outcome].observe(figures.duration_ms / 1000, exemplar)
         if figures.ttft_ms is not None:
-            self._ttft.labels(dialect, upstream).observe(figures.ttft_ms / 1000, exemplar)
+            self._ttft[dialect, upstream].observe(figures.ttft_ms / 1000, exemplar)
         if figures.queued_s is not None:
             self._queued.observe(figures.queued_s, exemplar)
         for failed in figures.failed_attempts:

@@ -1,7 +1,7 @@
 """The request of one attempt, as far as all dialects make it alike: what is sent, and how long to wait."""
 
-import contextlib
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Final
 
 from gateway.kernel.errors import InvalidRequest, UpstreamUnavailable
@@ -65,10 +65,18 @@ def secrets_of(credentials: Iterable[Credential]) -> tuple[str, ...]:
     """What none of them may be quoted with: the values of their headers, and keys behind the word that says
     what they are.
     """
-    found: dict[str, None] = {}
+    values: list[str] = []
     for credential in credentials:
-        with contextlib.suppress(UpstreamUnavailable):  # one without a key has nothing to hide
-            for value in credential.headers(default="bearer").values():
-                words = (value, *value.split()[1:])
-                found |= dict.fromkeys(word for word in words if len(word) >= MIN_SECRET)
+        try:
+            values += credential.headers(default="bearer").values()
+        except UpstreamUnavailable:
+            continue  # one without a key has nothing to hide
+    return _words(tuple(values))
+
+
+@lru_cache(maxsize=64)
+def _words(values: tuple[str, ...]) -> tuple[str, ...]:
+    found = {
+        word: None for value in values for word in (value, *value.split()[1:]) if len(word) >= MIN_SECRET
+    }
     return tuple(sorted(found, key=len, reverse=True))
