@@ -106,7 +106,6 @@ class Ledger:
         self._contexts = Contexts(request_of(payload), contents)
         self._chain = _Chain()
         self._content_index, self._part_index = _next_slot(contents)
-        self._context_hash = self._contexts.before(self._content_index)
         self._texts: Counter[tuple[Kind, str]] = Counter()
         """Texts of the content that the answer is, by their hashes."""
         self._calls: Counter[tuple[str, bytes]] = Counter()
@@ -273,13 +272,14 @@ class Ledger:
         kind, hashed = segment.kind, segment.hash.hexdigest()
         signatures = [held for held, of_kind in self._pending if of_kind == kind] + segment.signatures
         self._pending = [held for held in self._pending if held[1] != kind]
-        place = self._at(segment.part_index, self._texts[kind, hashed])
         for signature in signatures:
+            place = self._at(segment.part_index, self._texts[kind, hashed])
             self._chain.add(_signature(kind, hashed, signature, place))
         self._texts[kind, hashed] += 1
 
     def _at(self, part_index: int, occurrence: int) -> _At:
-        return _At(self._content_index, part_index, occurrence, self._context_hash)
+        context_hash = self._contexts.before(self._content_index)
+        return _At(self._content_index, part_index, occurrence, context_hash)
 
 
 def _next_slot(contents: Sequence[Json]) -> tuple[int, int]:
