@@ -24,6 +24,8 @@ KEEPALIVE_S: Final = 30.0
 READ_BYTES: Final = 256 * 1024
 """What one read takes at most: events that wait for a slow client are decoded in pieces of this size."""
 MAX_TARGETS: Final = 256
+MAX_JOINED: Final = 64 * 1024
+"""Bytes of a body that is copied behind its head, to leave in one piece."""
 _SWITCHING: Final = 101
 _BROKEN_LINE: Final = re.compile(r"[\r\n\0]")
 
@@ -142,7 +144,11 @@ class PooledConnection:
             protocol.set_response_params(read_until_eof=True, read_bufsize=READ_BYTES)
             transport = connection.transport
             assert transport is not None
-            transport.writelines((data, body))
+            if len(body) <= MAX_JOINED:
+                transport.write(data + body)
+            else:
+                transport.write(data)
+                transport.write(body)
             while True:
                 message, content = await protocol.read()
                 if message.code >= 200 or message.code == _SWITCHING:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 import aiohttp
 import pytest
 
-from gateway.upstreams.connections import Connections, PooledConnection, Target
+from gateway.upstreams.connections import MAX_JOINED, Connections, PooledConnection, Target
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
@@ -99,6 +99,22 @@ async def test_a_connection_is_given_back_behind_the_end_of_its_answer_though_no
         assert await reply.content.read() == b"ok"
         reply.close()
         assert upstream.connections == 1
+
+
+@pytest.mark.parametrize("size", [0, MAX_JOINED, MAX_JOINED + 1, 4 * 1024 * 1024])
+async def test_bodies_of_every_size_arrive_whole(size: int) -> None:
+    async def upstream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        arrived = await reader.readexactly(size)
+        writer.write(b"HTTP/1.0 200 OK\r\n\r\n%d" % arrived.count(b"x"))
+        writer.close()
+
+    listener = await asyncio.start_server(upstream, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    async with listener, contextlib.aclosing(Connections(ssl.create_default_context())) as connections:
+        reply = await (await taken(connections, f"http://127.0.0.1:{port}/x")).post({}, b"x" * size)
+        assert await reply.content.read() == b"%d" % size
+        reply.close()
 
 
 async def test_a_fresh_connection_is_for_one_request() -> None:
