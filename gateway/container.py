@@ -48,7 +48,7 @@ from gateway.store.stats import StoreCollector
 from gateway.store.writable import WriteWatch
 from gateway.telemetry.metrics import TurnStatistics
 from gateway.telemetry.setup import Tracing, start_tracing
-from gateway.telemetry.spans import traced_app
+from gateway.telemetry.traced_app import traced_app
 from gateway.upstreams.lingma.executor import LingmaExecutor, LingmaOptions
 from gateway.upstreams.lingma.request import AGENT_MODELS, ToolPolicy
 

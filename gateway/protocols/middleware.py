@@ -4,7 +4,7 @@ While the replica drains, answers also ask their clients to part. The request id
 clients read: `x-request-id` (OpenAI's) and `request-id` (Anthropic's).
 
 Pure ASGI. The request id is the client's own when it sent one, cleaned, so that it may stand in logs, in
-headers and on the server span (which tells its own id, see telemetry/spans.py).
+headers and on the server span (which tells its own id, see telemetry/traced_app.py).
 """
 
 from collections.abc import Awaitable, Callable, Iterable

@@ -14,11 +14,12 @@ from typing import NamedTuple
 
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SimpleSpanProcessor
 
 from gateway.telemetry import otlp
 from gateway.telemetry.content import is_wanted
+from gateway.telemetry.tracer import Provider
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
@@ -27,7 +28,7 @@ class Tracing(NamedTuple):
     """The tracer of this process, and its provider when there is anything to export to."""
 
     tracer: trace.Tracer
-    provider: TracerProvider | None
+    provider: Provider | None
     content: bool = False
     """Spans may hold what was asked and answered."""
 
@@ -57,8 +58,7 @@ def traced_by(
     processor: SpanProcessor, resource: Resource | None = None, *, content: bool = False
 ) -> Tracing:
     """Tracing that hands its spans to a processor."""
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    provider.add_span_processor(processor)
+    provider = Provider(processor, resource)
     return Tracing(provider.get_tracer("lingma-gateway"), provider, content)
 
 

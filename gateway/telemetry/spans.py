@@ -1,32 +1,25 @@
-"""Spans of requests and attempts, named and attributed as the GenAI conventions say.
+"""Spans of turns and attempts, named and attributed as the GenAI conventions say.
 
-One server span for a request (or a WebSocket connection) from the ASGI instrumentation, without a span for
-each chunk; one `chat {model}` span below it for every attempt. Context travels to workers as `traceparent`
-in the envelope of a message. A message carries one turn, so a worker's span has the attempt's for its parent,
-during which it runs; it is in the same trace and as sampled. For the messaging conventions it links to the
-span that submitted it. That must not be the parent too: of two references to one span Jaeger keeps the link.
+Below the server span of a request (or a WebSocket connection), which telemetry/traced_app.py makes, one
+`chat {model}` span for every attempt. Context travels to workers as `traceparent` in the envelope of a
+message. A message carries one turn, so a worker's span has the attempt's for its parent, during which it
+runs; it is in the same trace and as sampled. For the messaging conventions it links to the span that
+submitted it. That must not be the parent too: of two references to one span Jaeger keeps the link.
 """
 
-import os
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Self
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
-from opentelemetry.metrics import NoOpMeterProvider
-from opentelemetry.propagate import get_global_textmap
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes as gen_ai
 from opentelemetry.semconv.attributes import error_attributes
-from opentelemetry.semconv.attributes.http_attributes import HTTP_ROUTE
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-from opentelemetry.util.http import sanitize_method
 from opentelemetry.util.types import AttributeValue
 
 from gateway.kernel.errors import GatewayError
 from gateway.telemetry import content
-from gateway.telemetry.setup import Tracing
 from gateway.turn.items import Item
 from gateway.turn.ports import UNTRACED, AttemptFailed, Stage, Trace
 from gateway.turn.usage import Usage
@@ -34,20 +27,15 @@ from gateway.turn.usage import Usage
 _INTERNAL = trace.SpanKind.INTERNAL
 _KINDS = {"POST": trace.SpanKind.CLIENT, "ask": trace.SpanKind.CLIENT, "submit": trace.SpanKind.PRODUCER}
 
-Message: TypeAlias = MutableMapping[str, Any]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-AsgiApp: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
-
-TRACE_ID_HEADER = b"x-trace-id"
-CONTEXT_HEADERS = (b"traceparent", b"traceresponse")
-"""Both say the same: the name of the header in requests, and the one that the standard drafts for answers."""
 MAX_LOSSES = 32
 """On a span; the header has its own bound."""
-_STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
-_UNTRACED_PATHS = r"/(?:healthz|livez|readyz|metrics)(?:\?.*)?$"
 
 _propagator = TraceContextTextMapPropagator()
+
+
+def traceparent_of(context: trace.SpanContext) -> str:
+    """As the W3C has it; the propagator takes ten times as long."""
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
 
 class StageSpan:
@@ -67,9 +55,7 @@ class StageSpan:
         context = self.span.get_span_context()
         if not context.is_valid:
             return "", ""
-        # As the W3C has it; the propagator takes ten times as long.
-        traceparent = f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
-        return traceparent, context.trace_state.to_header() if context.trace_state else ""
+        return traceparent_of(context), context.trace_state.to_header() if context.trace_state else ""
 
     def tell(self, **attributes: str | int | bool) -> None:
         """Attributes, whose dots are written as two underscores."""
@@ -230,103 +216,3 @@ def worker_span(
 
 def _context(traceparent: str, tracestate: str = "") -> Context:
     return _propagator.extract({"traceparent": traceparent, "tracestate": tracestate}, Context())
-
-
-def traced_app(app: AsgiApp, tracing: Tracing) -> AsgiApp:
-    """The app with a server span around each request, or the app itself when nothing is exported."""
-    if not tracing.enabled:
-        return app
-    return _outside(
-        OpenTelemetryMiddleware(
-            _inside(app),
-            excluded_urls=_UNTRACED_PATHS,
-            default_span_details=lambda scope: (_method_of(scope), {}),
-            tracer_provider=tracing.provider,
-            meter_provider=NoOpMeterProvider(),
-            exclude_spans=["receive", "send"],
-        )
-    )
-
-
-_HIDDEN = "gateway.hidden"
-_CAPTURED = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST"
-
-
-def _method_of(scope: Message) -> str:
-    """One of those that HTTP knows."""
-    method = sanitize_method(scope.get("method", ""))
-    return "HTTP" if method == "_OTHER" else method
-
-
-def _name_by_route(span: trace.Span, scope: Message) -> None:
-    """As the conventions have it: by what the path was taken for, never by what a client made up."""
-    if (route := getattr(scope.get("route"), "path_format", "")) and span.is_recording():
-        span.update_name(f"{_method_of(scope)} {route}")
-        span.set_attribute(HTTP_ROUTE, route)
-
-
-def _told_headers() -> frozenset[bytes] | None:
-    """Headers that the instrumentation looks for; None for all, where an operator wants some captured."""
-    if os.environ.get(_CAPTURED):
-        return None
-    return frozenset(name.lower().encode() for name in ("host", "user-agent", *get_global_textmap().fields))
-
-
-def _outside(instrumented: AsgiApp) -> AsgiApp:
-    """Hide from the instrumentation the query, which it would export (Gemini clients put their key there),
-    headers that mean nothing to it, all of which it reads eight times over, and the pieces of an answer: it
-    looks for headers in each of them, too.
-    """
-    told = _told_headers()
-
-    async def outside(scope: Message, receive: Receive, send: Send) -> None:
-        if "headers" not in scope:
-            await instrumented(scope, receive, send)
-            return
-        headers = scope["headers"]
-        shown = {
-            **scope,
-            "query_string": b"",
-            "headers": headers if told is None else [header for header in headers if header[0] in told],
-            _HIDDEN: (scope["query_string"], headers, send),
-        }
-        await instrumented(shown, receive, send)
-
-    return outside
-
-
-def _inside(app: AsgiApp) -> AsgiApp:
-    """Give the app back what was hidden, and tell the client its trace, to be quoted in reports."""
-
-    async def inside(scope: Message, receive: Receive, send: Send) -> None:
-        if _HIDDEN not in scope:
-            await app(scope, receive, send)
-            return
-        query, headers, hidden_send = scope[_HIDDEN]
-        send_piece: Send = hidden_send
-        scope = {**scope, "query_string": query, "headers": headers}
-        del scope[_HIDDEN]
-        span = trace.get_current_span()
-        context = span.get_span_context()
-        if not context.is_valid:
-            await app(scope, receive, send)
-            return
-        traceparent, _ = StageSpan(span).trace
-        told = [(name, traceparent.encode()) for name in CONTEXT_HEADERS]
-        told.append((TRACE_ID_HEADER, trace.format_trace_id(context.trace_id).encode()))
-
-        def send_with_headers(message: Message) -> Awaitable[None]:
-            kind = message["type"]
-            if kind == "http.response.body" and message.get("more_body", False):
-                return send_piece(message)
-            if kind in _STARTS:
-                _name_by_route(span, scope)
-                message = {**message, "headers": [*message.get("headers", ()), *told]}
-            return send(message)
-
-        try:
-            await app(scope, receive, send_with_headers)
-        finally:
-            _name_by_route(span, scope)  # of who got no answer
-
-    return inside
