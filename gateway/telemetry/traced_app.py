@@ -29,7 +29,7 @@ Message: TypeAlias = MutableMapping[str, Any]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 AsgiApp: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
-_Read: TypeAlias = Callable[[Message, Hashable], dict[str, AttributeValue]]
+_Read: TypeAlias = Callable[..., dict[str, AttributeValue]]
 
 TRACE_ID_HEADER: Final = b"x-trace-id"
 CONTEXT_HEADERS: Final = (b"traceparent", b"traceresponse")
@@ -50,7 +50,7 @@ def traced_app(app: AsgiApp, tracing: Tracing) -> AsgiApp:
     """The app with a server span around each request, or the app itself when nothing is exported."""
     if tracing.provider is None:
         return app
-    asgi.collect_request_attributes = _read  # type: ignore[assignment]
+    asgi.collect_request_attributes = _read
     return ServerSpans(app, tracing.provider)
 
 
@@ -124,15 +124,15 @@ def _name_by_route(span: trace.Span, scope: Message) -> None:
 # -- what the instrumentation reads of a request ----------------------------------------------------------
 
 
-def _read(shown: Message, mode: Hashable) -> dict[str, AttributeValue]:
+def _read(shown: Message, *mode: Hashable) -> dict[str, AttributeValue]:
     """As the original reads them; of most requests it was read before, but for the port of the client."""
     if _HIDDEN not in shown:  # an instrumentation of somebody else's
-        return _original_read(shown, mode)
+        return _original_read(shown, *mode)
     scope: Message = shown[_HIDDEN][0]
     describing = tuple([header for header in scope["headers"] if header[0] in _DESCRIBING])
     address, port = scope.get("client") or ("", 0)
     path = scope["path"]
-    size = len(path) + sum([len(value) for _, value in describing])
+    size = len(scope.get("method", "") + path) + sum([len(value) for _, value in describing])
     attributes, ports = (_described if size < _REMEMBERED_CHARACTERS else _described.__wrapped__)(
         mode,
         scope.get("method", ""),
@@ -148,7 +148,7 @@ def _read(shown: Message, mode: Hashable) -> dict[str, AttributeValue]:
 
 @lru_cache(256)
 def _described(
-    mode: Hashable,
+    mode: tuple[Hashable, ...],
     method: str,
     path: str,
     scheme: str,
@@ -161,7 +161,7 @@ def _described(
     scope: Message = {"method": method, "path": path, "scheme": scheme, "http_version": http_version}
     scope["server"], scope["headers"] = server, headers
     one, other = (
-        _original_read({**scope, "client": (address, port) if address else None}, mode) for port in (1, 2)
+        _original_read({**scope, "client": (address, port) if address else None}, *mode) for port in (1, 2)
     )
     return one, tuple(key for key, value in one.items() if other[key] != value)
 

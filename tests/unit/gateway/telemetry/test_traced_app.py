@@ -1,14 +1,21 @@
 """What the ASGI wrapping adds and hides, held against the instrumentation as it comes."""
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from opentelemetry import trace
+from opentelemetry.instrumentation import asgi
+from opentelemetry.instrumentation._semconv import _StabilityMode
+from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.sdk.trace import ReadableSpan
 from starlette.routing import Route, Router
 
 from gateway.telemetry.setup import start_tracing
 from gateway.telemetry.traced_app import Message, Receive, Send, traced_app
+from gateway.telemetry.traced_app import _original_read as original
 from tests.unit.gateway.telemetry.conftest import Recorded
 
 
@@ -158,3 +165,146 @@ async def test_a_request_without_an_answer_is_named_by_its_route(recorded: Recor
     router = Router([Route("/models", Endpoint(leaves))])
     await ask(traced_app(router, recorded.tracing), "/models")
     assert recorded.only().name == "POST /models"
+
+
+# -- held against the instrumentation as it comes ---------------------------------------------------------
+
+
+def scope_of(**other: Any) -> dict[str, Any]:
+    scope: dict[str, Any] = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": "/v1/responses",
+        "raw_path": b"/v1/responses",
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(b"host", b"gateway.example:8443"), (b"user-agent", b"openai/1.0"), (b"x-own", b"1")],
+        "client": ("10.0.0.7", 4711),
+        "server": ("127.0.0.1", 8317),
+    }
+    return scope | other
+
+
+SCOPES = [
+    scope_of(),
+    scope_of(client=("10.0.0.7", 4712)),
+    scope_of(client=("10.0.0.8", 1)),
+    scope_of(client=("10.0.0.8", 2)),
+    scope_of(client=None),
+    scope_of(server=None),
+    scope_of(server=("gateway", 80)),
+    scope_of(http_version="2", scheme="https", method="MADE-UP"),
+    scope_of(headers=[]),
+    scope_of(headers=[(b"host", b"one"), (b"host", b"two"), (b"user-agent", b"Googlebot")]),
+    scope_of(headers=[(b"host", b"caf\xe9"), (b"user-agent", b"")]),
+    scope_of(headers=[(b"user-agent", b"long " * 400)], path="/" + "long" * 400),
+    scope_of(type="websocket", scheme="ws"),
+]
+
+
+@pytest.mark.parametrize("mode", list(_StabilityMode))
+def test_requests_are_described_as_the_instrumentation_would(mode: _StabilityMode) -> None:
+    """Twice: read, and remembered; and never with what another request was described by."""
+    traced_app(answer, Recorded().tracing)
+    for scope in [*SCOPES, *reversed(SCOPES)]:
+        described = asgi.collect_request_attributes(
+            {"type": scope["type"], "gateway.hidden": (scope, None)}, mode
+        )
+        theirs = original(scope, mode)
+        assert list(described.items()) == list(theirs.items())
+
+
+def test_others_instrumentations_read_what_they_are_given() -> None:
+    traced_app(answer, Recorded().tracing)
+    assert asgi.collect_request_attributes(scope_of(query_string=b"a=b"))["http.url"].endswith("?a=b")
+
+
+class Answered:
+    """An app that gives one answer, or fails."""
+
+    def __init__(self, *messages: Message, error: Exception | None = None) -> None:
+        self._messages = messages
+        self._error = error
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        for message in self._messages:
+            await send(message)
+        if self._error is not None:
+            raise self._error
+
+
+def start(status: int) -> Message:
+    return {
+        "type": "http.response.start",
+        "status": status,
+        "headers": [(b"content-length", b"2"), (b"x", b"y")],
+    }
+
+
+BODY = {"type": "http.response.body", "body": b"ok"}
+MORE = {**BODY, "more_body": True}
+ANSWERS = [
+    Answered(start(200), BODY),
+    Answered(start(404), MORE, MORE, BODY),
+    Answered(start(503), BODY),
+    Answered(start(200), MORE),
+    Answered(),
+    Answered(error=ValueError("no")),
+    Answered(start(200), MORE, error=ValueError("no")),
+    Answered(start(200), BODY, error=ValueError("no")),
+]
+
+
+def shape(span: ReadableSpan) -> object:
+    """What does not change from one request to the next, without the parts of a traceback that name files."""
+    events = [(event.name, (event.attributes or {}).get("exception.message")) for event in span.events]
+    parent = span.parent and (span.parent.trace_id, span.parent.span_id, span.parent.is_remote)
+    status = span.status.status_code, span.status.description
+    return span.kind, dict(span.attributes or {}), status, events, parent, span.context.trace_flags
+
+
+@pytest.mark.parametrize("app", ANSWERS)
+@pytest.mark.parametrize("headers", [(), SENT, [*SENT, (b"tracestate", b"k=v"), (b"baggage", b"a=b")]])
+async def test_spans_are_those_of_the_instrumentation(
+    app: Answered, headers: Sequence[tuple[bytes, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = Recorded(), Recorded()
+    plain = OpenTelemetryMiddleware(
+        app,
+        tracer_provider=theirs.tracing.provider,
+        meter_provider=NoOpMeterProvider(),
+        exclude_spans=["receive", "send"],
+    )
+    for wrapped in (traced_app(app, ours.tracing), plain):
+        with contextlib.suppress(ValueError):
+            await ask(wrapped, "/v1/messages", headers=headers)
+    assert shape(ours.only()) == shape(theirs.only())
+
+
+async def test_an_answer_reaches_the_client_as_it_was(recorded: Recorded) -> None:
+    head = {**start(200), "trailers": False}
+    sent = await ask(traced_app(Answered(head, MORE, BODY), recorded.tracing), "/v1/messages")
+    told = sent[0].pop("headers")
+    assert told[:2] == head["headers"]
+    assert sent == [{key: value for key, value in head.items() if key != "headers"}, MORE, BODY]
+
+
+async def test_operators_may_have_headers_of_answers_recorded(
+    recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE", "x-own")
+    await ask(traced_app(answer, recorded.tracing), "/v1/messages")
+    assert (recorded.only().attributes or {})["http.response.header.x_own"] == ("1",)
+
+
+async def test_what_is_no_request_passes(recorded: Recorded) -> None:
+    seen: list[str] = []
+
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        seen.append(scope["type"])
+
+    await traced_app(app, recorded.tracing)({"type": "lifespan"}, None, None)
+    assert (seen, recorded.spans) == (["lifespan"], [])
