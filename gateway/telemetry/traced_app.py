@@ -91,16 +91,14 @@ class ServerSpans(OpenTelemetryMiddleware):
             await self._traced(scope, receive, send_piece)
             return
         traceparent = traceparent_of(context).encode()
-        told = (
-            *((name, traceparent) for name in CONTEXT_HEADERS),
-            (TRACE_ID_HEADER, traceparent[3:35]),
-        )
+        told = [(name, traceparent) for name in CONTEXT_HEADERS]
+        told.append((TRACE_ID_HEADER, traceparent[3:35]))
         captures = bool(self.http_capture_headers_server_response)
 
         def send_told(message: Message) -> Awaitable[None]:
-            kind = message["type"]
-            if kind == "http.response.body" and message.get("more_body", False):
+            if message.get("more_body"):  # of bodies only; each event of a stream comes by here
                 return send_piece(message)
+            kind = message["type"]
             if kind in _STARTS:
                 _name_by_route(span, scope)
                 message = {**message, "headers": [*message.get("headers", ()), *told]}
