@@ -14,7 +14,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 from opentelemetry import trace
 from opentelemetry.attributes import BoundedAttributes
@@ -30,7 +30,8 @@ from opentelemetry.util.types import AnyValue, Attributes
 _PLAIN: Final = frozenset({str, bool, int, float})
 """Types of values that are kept as they are."""
 _UNSET: Final = trace.Status(trace.StatusCode.UNSET)
-_MISSING: Final = object()
+_DROPPED: Final[Any] = object()
+"""In the place of a value that the SDK refuses."""
 _SAMPLED: Final = trace.TraceFlags.SAMPLED
 _INTERNAL: Final = trace.SpanKind.INTERNAL
 
@@ -218,29 +219,23 @@ class Span(trace.Span, sdk.ReadableSpan):
         return self._end_time is None
 
     def set_attribute(self, key: str, value: AnyValue) -> None:
-        if self._end_time is None:
-            if type(value) in self._plain and key:
-                kept = self._attributes
-                if key in kept:
-                    del kept[key]  # last set, last dropped
-                elif len(kept) == self._most and not self._make_room():
-                    return
-                kept[key] = value
-            else:
-                self._set_odd(key, value)
+        if self._end_time is not None:
+            return
+        if type(value) not in self._plain or not key:
+            value = self._cleaned(key, value)
+            if value is _DROPPED:
+                return
+        kept = self._attributes
+        if key in kept:
+            del kept[key]  # the last set is the last dropped
+        elif len(kept) == self._most and not self._make_room():
+            return
+        kept[key] = value
 
     def set_attributes(self, attributes: Mapping[str, AnyValue]) -> None:
-        if self._end_time is None:
-            kept, plain, most = self._attributes, self._plain, self._most
-            for key, value in attributes.items():
-                if type(value) in plain and key:
-                    if key in kept:
-                        del kept[key]
-                    elif len(kept) == most and not self._make_room():
-                        continue
-                    kept[key] = value
-                else:
-                    self._set_odd(key, value)
+        keep = self.set_attribute
+        for key, value in attributes.items():
+            keep(key, value)
 
     def update_name(self, name: str) -> None:
         if self._end_time is None:
@@ -315,19 +310,14 @@ class Span(trace.Span, sdk.ReadableSpan):
     def dropped_attributes(self) -> int:
         return self._dropped
 
-    def _set_odd(self, key: str, value: AnyValue) -> None:
-        """What is no plain text or number, or may be too long."""
-        if type(value) is not tuple or not all(type(one) in self._plain for one in value) or not key:
-            longest = self.tracer.provider.limits.max_span_attribute_length
-            cleaned = BoundedAttributes(None, {key: value}, max_value_len=longest)
-            self._dropped += cleaned.dropped
-            if key not in cleaned:
-                return
-            value = cleaned[key]
-        kept = self._attributes
-        if kept.pop(key, _MISSING) is _MISSING and len(kept) == self._most and not self._make_room():
-            return
-        kept[key] = value
+    def _cleaned(self, key: str, value: AnyValue) -> AnyValue:
+        """As the SDK keeps what is no plain text or number, or may be too long."""
+        if key and type(value) is tuple and all(type(one) in self._plain for one in value):
+            return value
+        longest = self.tracer.provider.limits.max_span_attribute_length
+        cleaned = BoundedAttributes(None, {key: value}, max_value_len=longest)
+        self._dropped += cleaned.dropped
+        return cleaned.get(key, _DROPPED)
 
     def _make_room(self) -> bool:
         """Drop the oldest attribute; False when there is no room for any."""
