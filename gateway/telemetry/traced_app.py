@@ -2,8 +2,8 @@
 
 The instrumentation does what it does: propagation, span, status, errors. But it reads all of a request and of
 its answer several times over, so it is shown little. What describes a request is read by its own function and
-remembered, for most requests are like one before; the head of an answer is its status; the pieces of one
-pass it by. The query it never sees: Gemini clients put their key there.
+remembered, for most requests are like one before; the head of an answer is its status; the pieces of one pass
+it by. The query it never sees: Gemini clients put their key there.
 
 Called where the application is put together. The spans below this one are in telemetry/spans.py.
 """
@@ -29,7 +29,7 @@ Message: TypeAlias = MutableMapping[str, Any]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 AsgiApp: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
-_Read: TypeAlias = Callable[..., dict[str, AttributeValue]]
+_Collect: TypeAlias = Callable[..., dict[str, AttributeValue]]
 
 TRACE_ID_HEADER: Final = b"x-trace-id"
 CONTEXT_HEADERS: Final = (b"traceparent", b"traceresponse")
@@ -41,7 +41,7 @@ _DESCRIBING = frozenset({b"host", b"user-agent"})
 """Headers that become attributes."""
 _HIDDEN = "gateway.hidden"
 """In what the instrumentation is shown: the real thing."""
-_original_read: Final[_Read] = asgi.collect_request_attributes
+_collect: Final[_Collect] = asgi.collect_request_attributes
 _REMEMBERED_CHARACTERS = 1024
 """What is longer is read each time."""
 
@@ -50,7 +50,7 @@ def traced_app(app: AsgiApp, tracing: Tracing) -> AsgiApp:
     """The app with a server span around each request, or the app itself when nothing is exported."""
     if tracing.provider is None:
         return app
-    asgi.collect_request_attributes = _read
+    asgi.collect_request_attributes = _collected
     return ServerSpans(app, tracing.provider)
 
 
@@ -90,6 +90,8 @@ class ServerSpans(OpenTelemetryMiddleware):
         if not context.is_valid:
             await self._traced(scope, receive, send_piece)
             return
+        if span.is_recording():
+            span.set_attributes(_described(scope, self._sem_conv_opt_in_mode))
         traceparent = traceparent_of(context).encode()
         told = [(name, traceparent) for name in CONTEXT_HEADERS]
         told.append((TRACE_ID_HEADER, traceparent[3:35]))
@@ -119,34 +121,38 @@ def _name_by_route(span: trace.Span, scope: Message) -> None:
         span.set_attribute(HTTP_ROUTE, route)
 
 
-# -- what the instrumentation reads of a request ----------------------------------------------------------
+# -- what a request is described by -----------------------------------------------------------------------
 
 
-def _read(shown: Message, *mode: Hashable) -> dict[str, AttributeValue]:
-    """As the original reads them; of most requests it was read before, but for the port of the client."""
-    if _HIDDEN not in shown:  # an instrumentation of somebody else's
-        return _original_read(shown, *mode)
-    scope: Message = shown[_HIDDEN][0]
-    describing = tuple([header for header in scope["headers"] if header[0] in _DESCRIBING])
+def _collected(shown: Message, *mode: Hashable) -> dict[str, AttributeValue]:
+    """In the place of the instrumentation's: nothing yet for requests of ours, which are described once the
+    span has begun; it would set everything twice, and sort it for metrics that nobody takes.
+    """
+    return {} if _HIDDEN in shown else _collect(shown, *mode)
+
+
+def _described(scope: Message, mode: Hashable) -> dict[str, AttributeValue]:
+    """As the instrumentation would; most requests are like one before, but for the port of the client."""
+    telling = tuple([header for header in scope["headers"] if header[0] in _DESCRIBING])
+    method, path = scope.get("method", ""), scope["path"]
     address, port = scope.get("client") or ("", 0)
-    path = scope["path"]
-    size = len(scope.get("method", "") + path) + sum([len(value) for _, value in describing])
-    attributes, ports = (_described if size < _REMEMBERED_CHARACTERS else _described.__wrapped__)(
+    size = len(method) + len(path) + sum([len(value) for _, value in telling])
+    attributes, ports = (_like if size < _REMEMBERED_CHARACTERS else _like.__wrapped__)(
         mode,
-        scope.get("method", ""),
+        method,
         path,
         scope.get("scheme", ""),
         scope.get("http_version", ""),
         scope.get("server"),
         address,
-        describing,
+        telling,
     )
     return attributes | dict.fromkeys(ports, port)
 
 
 @lru_cache(256)
-def _described(
-    mode: tuple[Hashable, ...],
+def _like(
+    mode: Hashable,
     method: str,
     path: str,
     scheme: str,
@@ -155,11 +161,11 @@ def _described(
     address: str,
     headers: tuple[tuple[bytes, bytes], ...],
 ) -> tuple[dict[str, AttributeValue], tuple[str, ...]]:
-    """Attributes, and the names of those that are the client's port."""
+    """Attributes of such a request, and the names of those that are the client's port."""
     scope: Message = {"method": method, "path": path, "scheme": scheme, "http_version": http_version}
     scope["server"], scope["headers"] = server, headers
     one, other = (
-        _original_read({**scope, "client": (address, port) if address else None}, *mode) for port in (1, 2)
+        _collect({**scope, "client": (address, port) if address else None}, mode) for port in (1, 2)
     )
     return one, tuple(key for key, value in one.items() if other[key] != value)
 
