@@ -2,7 +2,7 @@
 
 Whatever decides is the SDK's: sampler, ids, resource, limits, and the processor that gets a span when it has
 ended. Only the recording is ours. The SDK's locks every span and every set of attributes and copies values
-through three layers, which costs more than the rest together (docs/adr/0015-spans-of-our-own.md). What is
+through three layers, which costs more than the rest together (docs/adr/0016-spans-of-our-own.md). What is
 rare (events, links, odd values) goes through its containers, and tests hold the spans of both together.
 
 Not for threads: whoever makes a span sets and ends it on the same one. What is set on a span that has ended
