@@ -139,6 +139,10 @@ class TurnSpan(StageSpan):
         self.span.set_attributes(told)
 
 
+_NO_SPAN = TurnSpan(trace.INVALID_SPAN, trace.NoOpTracer())
+"""Of all attempts while nothing is traced."""
+
+
 def _error_type(error: Exception) -> str:
     """A kind of ours or, of what nobody foresaw, the class."""
     if isinstance(error, AttemptFailed):
@@ -157,6 +161,8 @@ def turn_span(
     request_id: str = "",
 ) -> TurnSpan:
     """One attempt. Its parent is the current span."""
+    if type(tracer) is trace.NoOpTracer:
+        return _NO_SPAN
     span = tracer.start_span(
         f"chat {model}",
         kind=trace.SpanKind.CLIENT,
@@ -175,6 +181,8 @@ def turn_span(
 
 def stage_span(tracer: trace.Tracer, name: str) -> Stage:
     """A part of a turn outside its attempts, below the current span."""
+    if type(tracer) is trace.NoOpTracer:
+        return UNTRACED
     span = tracer.start_span(name)
     return StageSpan(span) if span.is_recording() else UNTRACED
 
