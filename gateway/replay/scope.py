@@ -6,6 +6,7 @@ session id finds nothing. `shared` leaves it out, which gives exactly the keys o
 share state with them.
 """
 
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -16,6 +17,9 @@ Isolation: TypeAlias = Literal["tenant", "shared"]
 
 _TENANT = "tenant:"
 _TENANT_CHARS = len(_TENANT) + 64 + 1
+
+
+_tenants_part = lru_cache(maxsize=1024)(hash_key_part)
 
 
 class ReplayScope(msgspec.Struct, frozen=True):
@@ -54,5 +58,5 @@ def scope_of(
     if not model or not session:
         return None
     if isolation == "tenant":
-        session = f"{_TENANT}{hash_key_part(tenant)}:{session}"
+        session = f"{_TENANT}{_tenants_part(tenant)}:{session}"
     return ReplayScope(executor, model, session)

@@ -8,6 +8,7 @@ data; the reference page of the docs is rendered from it.
 import binascii
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 PATTERNS = ("lg:*", "cpa:*")
@@ -65,6 +66,7 @@ def key_slot(key: bytes) -> int:
     return binascii.crc_hqx(key, 0) % 16384
 
 
+@lru_cache(maxsize=1024)
 def replay_key(executor: str, model: str, session: str) -> bytes:
     """Reasoning replay of a scope. The HOME string itself, so that a mixed fleet shares it: no prefix."""
     model_part = hash_key_part(trim(model))
