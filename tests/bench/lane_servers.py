@@ -3,7 +3,7 @@
 A process; prints its port and serves until its standard input ends. The mock speaks HTTP/1.1 over plain
 asyncio and costs next to nothing. The pass-through is what one would write who only wants to copy bytes:
 Starlette on Hypercorn, aiohttp, chunks as they come. The gateway is a whole replica over a store in memory;
-traced, it sends every span to the mock, which takes whatever it is sent.
+traced, it sends every span to the mock, which takes whatever it is sent; forgetful, it replays nothing.
 """
 
 import asyncio
@@ -211,9 +211,10 @@ async def main(kind: str, argument: int) -> None:
     async with contextlib.AsyncExitStack() as stack:
         if kind == "traced":
             os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{argument}"
-        if kind in ("gateway", "traced"):
+        if kind in ("gateway", "traced", "forgetful"):
             prepare_server()
-            settings, _ = load(settings_of(argument))
+            replay = {"REPLAY_ENABLED": "false"} if kind == "forgetful" else {}
+            settings, _ = load(settings_of(argument) | replay)
             app: ASGIApp = (await stack.enter_async_context(open_deps(settings))).asgi
         else:
             app = pass_through(argument)

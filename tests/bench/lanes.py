@@ -14,6 +14,8 @@ TURNS = 200
 WHOLES = 1500
 WARM_UP = 40
 KINDS = ("gateway", "passthrough")
+FORGETFUL = ("forgetful", "passthrough")
+"""Without replay, in which Gemini's clients take part: what it costs to remember and to look."""
 
 STREAMED_SHARE = 0.60
 WHOLE_SHARE = 0.65
@@ -62,6 +64,8 @@ def run() -> None:
         for dialect in WHOLE:
             samples = measure(load, dialect, KINDS, 1e3, turns=WHOLES, deltas=1, whole=True)
             rows.append(_row(f"{dialect.name}, whole, us a request", samples, 1, WHOLE_SHARE))
+        samples = measure(load, WHOLE[1], FORGETFUL, 1e3, turns=WHOLES, deltas=1, whole=True)
+        rows.append(_row(f"{WHOLE[1].name}, whole, replay off", samples, 1, WHOLE_SHARE, FORGETFUL[0]))
     table(
         f"lanes: CPU of the server; turns of {EVENTS} events, {STREAMS} connections, share of medians",
         ("", "gateway", "pass-through", "share", "target"),
@@ -99,9 +103,9 @@ def measure(
     return samples
 
 
-def _row(name: str, samples: Samples, events: int, target: float) -> tuple[str, ...]:
+def _row(name: str, samples: Samples, events: int, target: float, kind: str = "gateway") -> tuple[str, ...]:
     """CPU of one core is its capacity: half the CPU is twice as much a second."""
-    ours, bare = samples.median("gateway"), samples.median("passthrough")
+    ours, bare = samples.median(kind), samples.median("passthrough")
     share = bare / ours
     return (
         name,
