@@ -8,6 +8,7 @@ had whole, a file beside it holds that one.
 """
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -165,7 +166,7 @@ async def _ask(scenario: Scenario, method: str) -> bytes:
             body=dumps(body),
             headers={"content-type": "application/json", **key},
         )
-        async with http.post(asked) as answer:
+        with contextlib.closing(await http.post(asked)) as answer:
             assert answer.status == 200, await answer.read_error()
             try:
                 async for piece in answer.chunks():
