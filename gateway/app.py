@@ -28,6 +28,7 @@ from gateway.protocols.responses.compact import compact_routes
 from gateway.protocols.responses.encode import OnEof
 from gateway.protocols.responses.routes import responses_routes
 from gateway.protocols.root import root_routes
+from gateway.protocols.websocket import Sockets
 from gateway.turn.events import ErrorInfo
 
 ENVELOPES: tuple[tuple[str, ClientProtocol], ...] = (
@@ -61,6 +62,9 @@ class Deps(Protocol):
     def responses_on_eof(self) -> OnEof: ...
 
     @property
+    def sockets(self) -> Sockets: ...
+
+    @property
     def admin(self) -> AdminPorts: ...
 
     def draining(self) -> bool:
@@ -77,7 +81,7 @@ def build_app(deps: Deps) -> ASGIApp:
     routes = [
         *root_routes(CHAT),
         *chat_routes(edge),
-        *responses_routes(edge, on_eof=deps.responses_on_eof),
+        *responses_routes(edge, deps.sockets, on_eof=deps.responses_on_eof),
         *compact_routes(edge),
         *messages_routes(edge),
         *gemini_routes(edge, deps.catalog),

@@ -37,6 +37,7 @@ from gateway.kernel.errors import StoreError
 from gateway.kernel.ids import ReplicaId
 from gateway.protocols.http import EdgeLimits
 from gateway.protocols.responses.encode import OnEof
+from gateway.protocols.websocket import Sockets
 from gateway.sessions.policy import SessionPolicy
 from gateway.sessions.store import SessionCache, SessionLimits
 from gateway.sessions.store_memory import MemorySessionCache
@@ -48,6 +49,7 @@ from gateway.store.stats import StoreCollector
 from gateway.store.writable import WriteWatch
 from gateway.telemetry.metrics import TurnStatistics
 from gateway.telemetry.setup import Tracing, start_tracing
+from gateway.telemetry.sockets import SocketCounts
 from gateway.telemetry.traced_app import traced_app
 from gateway.upstreams.lingma.executor import LingmaExecutor, LingmaOptions
 from gateway.upstreams.lingma.request import AGENT_MODELS, ToolPolicy
@@ -75,6 +77,7 @@ class AppDeps(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock
     limits: EdgeLimits
     responses_on_eof: OnEof
+    sockets: Sockets
     admin: AdminPorts
     drain: Drain
     tracing: Tracing
@@ -199,6 +202,7 @@ async def open_deps(
             clock=clock,
             limits=_edge_limits(settings),
             responses_on_eof=settings.responses.on_upstream_eof,
+            sockets=_sockets(settings, drain, statistics),
             admin=AdminPorts(
                 replica_id=replica,
                 tiers=tiers,
@@ -282,6 +286,17 @@ def _tiers(settings: GatewaySettings) -> Tiers:
         admin_token=access.admin_token.get_secret_value() if access.admin_token else None,
         metrics_token=access.metrics_token.get_secret_value() if access.metrics_token else None,
         metrics_public=access.metrics_public,
+    )
+
+
+def _sockets(settings: GatewaySettings, drain: Drain, statistics: TurnStatistics) -> Sockets:
+    counts = SocketCounts()
+    statistics.metrics.registry.register(counts)
+    return Sockets(
+        lobby=drain,
+        counts=counts,
+        enabled=settings.responses.websocket_enabled,
+        max_age_s=settings.responses.websocket_max_age_s,
     )
 
 

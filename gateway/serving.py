@@ -16,7 +16,7 @@ from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
 from starlette.types import ASGIApp
 
-from gateway import server_disconnects, server_http1, server_repairs
+from gateway import server_disconnects, server_http1, server_repairs, server_websocket
 from gateway.container import open_deps
 from gateway.engine.drain import Drain
 from gateway.kernel.aio import Tasks
@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 NEVER = 2**31 - 1
 GRACEFUL_S = 3.0
 """For Hypercorn to close connections once nothing runs; our own drain has waited before."""
+
+
+MAX_MESSAGE_BYTES = 128 * 1024 * 1024
 
 
 class PortInUse(GatewayError):
@@ -60,9 +63,10 @@ def prepare_server() -> None:
     server_repairs.apply()
     server_disconnects.apply()
     server_http1.apply()
+    server_websocket.apply()
 
 
-def hypercorn_config(sock: socket.socket) -> Config:
+def hypercorn_config(sock: socket.socket, *, max_message_bytes: int = MAX_MESSAGE_BYTES) -> Config:
     """Hands the socket over to the server."""
     config = Config()
     config.bind = [f"fd://{sock.detach()}"]  # the server closes it
@@ -74,13 +78,19 @@ def hypercorn_config(sock: socket.socket) -> Config:
     config.graceful_timeout = GRACEFUL_S
     config.max_app_queue_size = 64
     config.h2_max_concurrent_streams = 1000
-    config.websocket_max_message_size = 128 * 1024 * 1024
+    config.websocket_max_message_size = max_message_bytes
+    config.websocket_ping_interval = server_websocket.PING_S
     config.include_server_header = False
     return config
 
 
 async def serve_until_stopped(
-    asgi: ASGIApp, sock: socket.socket, drain: Drain, *, tell: Callable[[str], None] = lambda _text: None
+    asgi: ASGIApp,
+    sock: socket.socket,
+    drain: Drain,
+    *,
+    max_body_bytes: int,
+    tell: Callable[[str], None] = lambda _text: None,
 ) -> int:
     """Serve until a signal, then drain, then stop; a second signal cuts the drain short.
 
@@ -106,9 +116,8 @@ async def serve_until_stopped(
 
     prepare_server()
     with stop_signals(first, second):
-        await serve(
-            cast(ASGIFramework, asgi), hypercorn_config(sock), shutdown_trigger=stop.wait, mode="asgi"
-        )
+        config = hypercorn_config(sock, max_message_bytes=max_body_bytes)
+        await serve(cast(ASGIFramework, asgi), config, shutdown_trigger=stop.wait, mode="asgi")
     await tasks.aclose()
     return TOLD_TWICE if hard else 0
 
@@ -122,4 +131,6 @@ async def run_serve(settings: GatewaySettings) -> int:
         log.warning("access.open", extra={"remedy": "set API_KEYS; until then everybody may use /v1"})
     async with open_deps(settings) as deps:
         log.info("server.started", extra={"host": host, "port": sock.getsockname()[1]})
-        return await serve_until_stopped(deps.asgi, sock, deps.drain)
+        return await serve_until_stopped(
+            deps.asgi, sock, deps.drain, max_body_bytes=settings.server.max_body_bytes
+        )

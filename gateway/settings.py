@@ -30,6 +30,7 @@ from gateway.environ import (
 )
 from gateway.kernel.ids import new_hex
 from gateway.kernel.json import JsonError, loads
+from gateway.settings_turns import ResponsesSettings, TurnSettings
 from gateway.settings_upstreams import ReplaySettings, UpstreamSettings
 from gateway.store.address import MEMORY_URL, with_password
 from gateway.store.outage import WAIT_S
@@ -297,41 +298,6 @@ class ToolSettings(Section):
         if self.mode is not None:
             return self.mode
         return "auto" if self.forward_enabled else "off"
-
-
-class TurnSettings(Section):
-    """Limits of one turn."""
-
-    timeout_s: float = setting(
-        "TURN_TIMEOUT_S", 600.0, "Limit of one turn from its start, waiting included. Seconds.", gt=0
-    )
-    retention_s: float = setting(
-        "TURN_RETENTION_S",
-        60.0,
-        "How long the frames of an ended turn are kept: its end is read from them. Seconds, at least 1.",
-        ge=1,
-        allow_inf_nan=False,
-    )
-    retention_resumable_s: float = setting(
-        "TURN_RETENTION_RESUMABLE_S",
-        900.0,
-        "The same for a turn that asked to be resumable. Seconds.",
-        ge=1,
-        allow_inf_nan=False,
-    )
-
-
-class ResponsesSettings(Section):
-    """What clients of the Responses API are told."""
-
-    on_upstream_eof: Annotated[Literal["failed", "incomplete", "completed"], BeforeValidator(lower)] = (
-        setting(
-            "RESPONSES_ON_UPSTREAM_EOF",
-            "failed",
-            "How a stream ends whose upstream ended early. failed: response.failed, which clients repeat; "
-            "incomplete: response.incomplete; completed: response.completed with what was said.",
-        )
-    )
 
 
 class StoreSettings(Section):

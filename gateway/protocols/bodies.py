@@ -87,12 +87,12 @@ def load_object(body: bytes) -> JsonObject:
         raise InvalidRequest(_json_problem(body, error)) from None
     if not isinstance(value, dict):
         raise InvalidRequest(f"The request body must be a JSON object, not {_named(value)}")
-    _check_shape(value)
+    check_shape(value)
     return value
 
 
-def _check_shape(value: JsonObject) -> None:
-    """Level by level, without recursion. Raises InvalidRequest."""
+def check_shape(value: JsonObject) -> None:
+    """Refuse what is too deep or holds too much: level by level, without recursion. Raises InvalidRequest."""
     level: list[Json] = [value]
     values = 0
     for _ in range(MAX_DEPTH):

@@ -1,5 +1,7 @@
 """Brings the answer of a running turn to its client, whole or as a stream. Every path closes the run.
 
+What a stream goes to is a Sink: the body of an HTTP answer, or the messages of a WebSocket.
+
 A stream is read and written by two tasks, so that what the engine gives while a write is under way leaves in
 the next write as one piece. Its headers wait a little for the first content: a failure before that keeps its
 real HTTP status. One lazy timer serves the wait, the keep-alives and the deadline of a send, because arming a
@@ -8,13 +10,13 @@ timer for every send would cost more than the send's own bookkeeping.
 
 import asyncio
 import logging
-
-from starlette.types import Message
+from collections.abc import Awaitable
+from typing import Protocol
 
 from gateway.kernel.aio import background, shielded
 from gateway.kernel.errors import ErrorKind, GatewayError
-from gateway.protocols.answers import Answer, ClientProtocol, early_failure, failure_of
-from gateway.protocols.http import Cut, Exchange, TurnRun, losses_header
+from gateway.protocols.answers import Answer, ClientProtocol, Headers, early_failure, failure_of
+from gateway.protocols.http import Client, Cut, Exchange, TurnRun, losses_header
 from gateway.turn.events import ErrorInfo, TurnFailed, error_info
 from gateway.turn.fold import Fold
 from gateway.turn.frame import Frame
@@ -36,15 +38,39 @@ _BROKEN = ErrorInfo(
 )
 
 
+class Sink(Protocol):
+    """Where a stream goes."""
+
+    async def begin(self, content_type: bytes, headers: Headers) -> None: ...
+
+    async def write(self, data: bytes, *, last: bool) -> None:
+        """What an encoder gave: whole events, perhaps none."""
+        ...
+
+    async def refuse(self, answer: Answer, headers: Headers) -> None:
+        """In place of a stream: the turn has failed before it said anything. Bounded inside."""
+        ...
+
+
 async def deliver(exchange: Exchange, run: TurnRun, turn: Turn, protocol: ClientProtocol) -> None:
     """Answer in the form the turn asks for; returns when nothing of the turn is left running."""
+    if turn.stream:
+        await deliver_stream(_Body(exchange), exchange, run, turn, protocol)
+        return
     try:
-        if turn.stream:
-            stream = _Stream(exchange, run, turn, protocol)
-            async with background(stream.read()):
-                await stream.write()
-        else:
-            await _deliver_whole(exchange, run, turn, protocol)
+        await _deliver_whole(exchange, run, turn, protocol)
+    finally:
+        await run.aclose()
+
+
+async def deliver_stream(
+    sink: Sink, client: Client, run: TurnRun, turn: Turn, protocol: ClientProtocol
+) -> bool:
+    """Whether the answer went out whole, an error included; it is cut when the client has gone."""
+    try:
+        stream = _Stream(sink, client, run, turn, protocol)
+        async with background(stream.read()):
+            return await stream.write()
     finally:
         await run.aclose()
 
@@ -84,16 +110,35 @@ def _turn_headers(turn: Turn, run: TurnRun) -> tuple[tuple[bytes, bytes], ...]:
     return ((b"x-turn-id", turn.id.encode()), *losses_header(run.losses))
 
 
+class _Body:
+    """The body of an HTTP answer."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    async def begin(self, content_type: bytes, headers: Headers) -> None:
+        headers = (*self._exchange.stream_headers(content_type), *headers)
+        await self._exchange.send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    async def write(self, data: bytes, *, last: bool) -> None:
+        await self._exchange.send({"type": "http.response.body", "body": data, "more_body": not last})
+
+    async def refuse(self, answer: Answer, headers: Headers) -> None:
+        await self._exchange.answer(answer, headers)
+
+
 class _Stream:
     """One streamed answer: `read` fills what `write` empties."""
 
-    def __init__(self, exchange: Exchange, run: TurnRun, turn: Turn, protocol: ClientProtocol) -> None:
-        self.cut = Cut(exchange)
-        self._exchange = exchange
+    def __init__(
+        self, sink: Sink, client: Client, run: TurnRun, turn: Turn, protocol: ClientProtocol
+    ) -> None:
+        self.cut = Cut(client)
+        self._sink = sink
         self._run = run
         self._turn = turn
         self._protocol = protocol
-        self._limits = exchange.limits
+        self._limits = client.limits
         self._loop = asyncio.get_running_loop()
 
         self._waiting: list[Frame] = []
@@ -148,8 +193,8 @@ class _Stream:
 
     # -- writing ------------------------------------------------------------------------------------------
 
-    async def write(self) -> None:
-        """Returns when the answer is out and the engine has tidied up, or when the client is lost."""
+    async def write(self) -> bool:
+        """Returns when the answer is out and the engine has tidied up, or when the client is lost: false."""
         self._timer = self._loop.call_later(self._limits.first_byte_hold_s, self._tick)
         try:
             async with self.cut:
@@ -162,6 +207,7 @@ class _Stream:
             await self._settle()
         else:
             _log_cut(self.cut, self._turn)
+        return self.cut.reason is None
 
     async def _write(self) -> None:
         while not (self._content or self._finished or self._hold_over):
@@ -173,11 +219,10 @@ class _Stream:
         headers = _turn_headers(self._turn, self._run)
         if failure is not None:
             self._ended = True
-            await self._exchange.answer(self._protocol.error(failure), headers)
+            await self._sink.refuse(self._protocol.error(failure), headers)
             return
         encoder = self._protocol.encoder(self._turn, self._run.losses)
-        headers = (*self._exchange.stream_headers(encoder.content_type), *headers)
-        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self._sent(self._sink.begin(encoder.content_type, headers))
         try:
             await self._write_frames(encoder, frames)
         finally:
@@ -203,22 +248,21 @@ class _Stream:
                 # From here on a disconnect is the server's answer to our last message.
                 self._ended = True
             if data or last:
-                await self._send({"type": "http.response.body", "body": data, "more_body": not last})
+                await self._sent(self._sink.write(data, last=last))
                 self._keepalive_due = False
             if last:
                 return
             frames = self._take()
 
-    async def _send(self, message: Message) -> None:
+    async def _sent(self, sending: Awaitable[None]) -> None:
         self._sending_since = self._loop.time()
-        await self._exchange.send(message)
+        await sending
         self._sending_since = None
         self._last_sent = self._loop.time()
 
     async def _last_words(self, encoder: Encoder) -> None:
         """The stream cannot go on, by a defect or a shutdown: say so, and end it as the protocol wants."""
-        data = encoder.encode([_failed(_BROKEN)])
-        await self._exchange.send({"type": "http.response.body", "body": data, "more_body": False})
+        await self._sink.write(encoder.encode([_failed(_BROKEN)]), last=True)
 
     async def _settle(self) -> None:
         try:

@@ -62,13 +62,8 @@ class TurnEndpoint:
         exchange = Exchange(scope, receive, send, self._edge.limits)
         try:
             principal = self._edge.tiers.client(self._keys(scope))
-            turn = self._parse(await exchange.read_body(), self._context(exchange, principal))
-            if len(turn.model) > MAX_MODEL_NAME:
-                raise InvalidRequest(
-                    f"'model' must not be longer than {MAX_MODEL_NAME} characters", param="model"
-                )
-            if not (principal.may_use(turn.model) or principal.may_use(split_name(turn.model)[0])):
-                raise ModelNotFound("This API key may not use that model", param="model")
+            turn = self._parse(await exchange.read_body(), context_of(self._edge, exchange.scope, principal))
+            check_model(turn, principal)
         except GatewayError as error:
             log.info("http.refused", extra={"kind": str(error.kind), "param": error.param})
             await exchange.answer(self._protocol.error(error_info(error)))
@@ -82,20 +77,6 @@ class TurnEndpoint:
     async def serve(self, exchange: Exchange, turn: Turn) -> None:
         """Run the turn and deliver its answer. Endpoints that only look at turns put something else here."""
         await deliver(exchange, self._edge.engine.run_turn(turn), turn, self._protocol)
-
-    def _context(self, exchange: Exchange, principal: Principal) -> TurnContext:
-        now_ms = self._edge.clock.now_ms()
-        return TurnContext(
-            id=new_turn_id(now_ms),
-            created_at_ms=now_ms,
-            tenant=principal.tenant,
-            key_id=principal.key_id,
-            key_max_in_flight=principal.max_in_flight,
-            request_id=exchange.request_id,
-            path_params=exchange.scope.get("path_params", {}),
-            query=dict(parse_qsl(exchange.scope["query_string"].decode("latin-1"))),
-            headers=_headers(exchange.scope),
-        )
 
 
 class CountEndpoint(TurnEndpoint):
@@ -117,6 +98,30 @@ class CountEndpoint(TurnEndpoint):
 
     async def serve(self, exchange: Exchange, turn: Turn) -> None:
         await exchange.answer(Answer(200, dumps(self._count(turn))), losses_header(turn.losses))
+
+
+def check_model(turn: Turn, principal: Principal) -> None:
+    """Raises InvalidRequest or ModelNotFound."""
+    if len(turn.model) > MAX_MODEL_NAME:
+        raise InvalidRequest(f"'model' must not be longer than {MAX_MODEL_NAME} characters", param="model")
+    if not (principal.may_use(turn.model) or principal.may_use(split_name(turn.model)[0])):
+        raise ModelNotFound("This API key may not use that model", param="model")
+
+
+def context_of(edge: Edge, scope: Scope, principal: Principal) -> TurnContext:
+    """Of a turn that begins now."""
+    now_ms = edge.clock.now_ms()
+    return TurnContext(
+        id=new_turn_id(now_ms),
+        created_at_ms=now_ms,
+        tenant=principal.tenant,
+        key_id=principal.key_id,
+        key_max_in_flight=principal.max_in_flight,
+        request_id=str(scope.get("request_id", "")),
+        path_params=scope.get("path_params", {}),
+        query=dict(parse_qsl(scope["query_string"].decode("latin-1"))),
+        headers=_headers(scope),
+    )
 
 
 def _headers(scope: Scope) -> dict[str, str]:

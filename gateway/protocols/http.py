@@ -79,6 +79,14 @@ class Refused(Exception):
         self.headers = headers
 
 
+class Client(Protocol):
+    """Who may leave while it is answered: an Exchange, or a WebSocket."""
+
+    limits: "EdgeLimits"
+    scope: Scope
+    receive: Receive
+
+
 class ClientGone(Exception):
     """Nobody is there to read an answer."""
 
@@ -257,9 +265,9 @@ class Cut:
     Used by one task. After the block `reason` tells whether it was cut.
     """
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, client: Client) -> None:
         self.reason: str | None = None
-        self._exchange = exchange
+        self._client = client
         self._timeout = asyncio.timeout(None)
         self._inside = False
         self._watch: Tasks | None = None
@@ -268,7 +276,7 @@ class Cut:
     async def __aenter__(self) -> "Cut":
         await self._timeout.__aenter__()
         self._inside = True
-        if (on_disconnect := self._exchange.scope.get(ON_DISCONNECT)) is not None:
+        if (on_disconnect := self._client.scope.get(ON_DISCONNECT)) is not None:
             on_disconnect(self._gone)
         else:
             self._watch = Tasks()
@@ -280,7 +288,7 @@ class Cut:
     ) -> bool:
         self._inside = False
         if self._watch is None:
-            self._exchange.scope[ON_DISCONNECT](None)
+            self._client.scope[ON_DISCONNECT](None)
         else:
             await self._watch.aclose()
         try:
@@ -300,6 +308,6 @@ class Cut:
         self.now("client_gone")
 
     async def _until_gone(self) -> None:
-        while (await self._exchange.receive())["type"] != "http.disconnect":
+        while (await self._client.receive())["type"] != "http.disconnect":
             pass
         self._gone()

@@ -17,6 +17,7 @@ from opentelemetry.instrumentation import asgi
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.propagate import get_global_textmap
+from opentelemetry.semconv._incubating.attributes.http_attributes import HTTP_STATUS_CODE
 from opentelemetry.semconv.attributes.http_attributes import HTTP_ROUTE
 from opentelemetry.util.http import sanitize_method
 from opentelemetry.util.types import AttributeValue
@@ -36,6 +37,9 @@ CONTEXT_HEADERS: Final = (b"traceparent", b"traceresponse")
 """Both say the same: the name of the header in requests, and the one that the standard drafts for answers."""
 
 _STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
+_HANDSHAKES = frozenset({"websocket.accept", "websocket.http.response.start"})
+"""What the instrumentation knows no status of."""
+SWITCHING_PROTOCOLS: Final = 101
 _UNTRACED_PATHS = ("/healthz", "/livez", "/readyz", "/metrics")
 _DESCRIBING = frozenset({b"host", b"user-agent"})
 """Headers that become attributes."""
@@ -58,7 +62,7 @@ class ServerSpans(OpenTelemetryMiddleware):
     def __init__(self, app: AsgiApp, provider: Provider) -> None:
         super().__init__(
             self._inside,
-            default_span_details=lambda shown: (_method_of(shown[_HIDDEN][0].get("method", "")), {}),
+            default_span_details=lambda shown: (_method_in(shown[_HIDDEN][0]), {}),
             tracer_provider=provider,
             meter_provider=NoOpMeterProvider(),
             exclude_spans=["receive", "send"],
@@ -101,8 +105,12 @@ class ServerSpans(OpenTelemetryMiddleware):
             if message.get("more_body"):  # of bodies only; each event of a stream comes by here
                 return send_piece(message)
             kind = message["type"]
+            if kind == "websocket.send":
+                return send_piece(message)
             if kind in _STARTS:
                 _name_by_route(span, scope)
+                if kind in _HANDSHAKES:
+                    span.set_attribute(HTTP_STATUS_CODE, message.get("status", SWITCHING_PROTOCOLS))
                 message = {**message, "headers": [*message.get("headers", ()), *told]}
                 if not captures:
                     message = {"type": kind, "status": message.get("status"), _HIDDEN: message}
@@ -117,7 +125,7 @@ class ServerSpans(OpenTelemetryMiddleware):
 def _name_by_route(span: trace.Span, scope: Message) -> None:
     """As the conventions have it: by what the path was taken for, never by what a client made up."""
     if span.is_recording() and (route := getattr(scope.get("route"), "path_format", "")):
-        span.update_name(f"{_method_of(scope.get('method', ''))} {route}")
+        span.update_name(f"{_method_in(scope)} {route}")
         span.set_attribute(HTTP_ROUTE, route)
 
 
@@ -168,6 +176,11 @@ def _like(
         _collect({**scope, "client": (address, port) if address else None}, mode) for port in (1, 2)
     )
     return one, tuple(key for key, value in one.items() if other[key] != value)
+
+
+def _method_in(scope: Message) -> str:
+    """The handshake of a WebSocket is a GET, and says so over HTTP/1.1."""
+    return _method_of("GET" if scope["type"] == "websocket" else scope.get("method", ""))
 
 
 @lru_cache(32)

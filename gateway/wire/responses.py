@@ -85,6 +85,17 @@ class ResponsesRequest(_Wire):
     service_tier: str | None = None
 
 
+class CreateFrame(_Wire):
+    """What a `response.create` says besides its request, and what of that is looked at before the rest."""
+
+    model: str | None = None
+    input: str | Object | list[str | Object] | None = None
+    previous_response_id: str | None = None
+    generate: bool | None = None
+    stream_id: str | None = None
+    client_metadata: Object | None = None
+
+
 class _ItemIn(_Wire):
     id: str | None = None
 

@@ -30,11 +30,13 @@ from gateway.kernel.clock import SystemClock
 from gateway.kernel.json import dumps
 from gateway.protocols.http import EdgeLimits
 from gateway.protocols.models import ModelEntry
+from gateway.protocols.websocket import Sockets
 from gateway.serving import hypercorn_config, listen
 from gateway.store.keys import Keys
 from gateway.store.leases_memory import MemoryLeases
 from gateway.telemetry.logs import setup_logs
 from gateway.telemetry.metrics import TurnStatistics
+from gateway.telemetry.sockets import SocketCounts
 from gateway.turn.frame import Burst
 from gateway.turn.losses import Loss
 from gateway.turn.ports import Call, Capabilities
@@ -116,6 +118,7 @@ class Deps:
         self.catalog = Models()
         self.limits = EdgeLimits()
         self.responses_on_eof: Literal["failed"] = "failed"
+        self.sockets = Sockets(lobby=Drain(listen_s=0, deadline_s=0), counts=SocketCounts())
         leases = MemoryLeases(self.clock)
         self.engine = Engine(
             router=Router(

@@ -14,10 +14,13 @@ from gateway.access.keys import KeyRing
 from gateway.access.tiers import Tiers
 from gateway.admin.routes import AdminPorts
 from gateway.app import build_app
+from gateway.engine.drain import Drain
 from gateway.kernel.clock import FakeClock
 from gateway.kernel.json import Json, dumps, loads
 from gateway.protocols.http import EdgeLimits
 from gateway.protocols.models import ModelEntry
+from gateway.protocols.websocket import Sockets
+from gateway.telemetry.sockets import SocketCounts
 from gateway.turn.events import ItemDone, ItemStarted, TextDelta, TurnCompleted, TurnEvent, TurnStarted
 from gateway.turn.frame import Burst, Frame
 from gateway.turn.items import Message, TextPart
@@ -122,6 +125,8 @@ class FakeDeps:
         self.clock = FakeClock()
         self.limits = limits or EdgeLimits()
         self.responses_on_eof: Any = "failed"
+        self.lobby = Drain(listen_s=0, deadline_s=5)
+        self.sockets = Sockets(lobby=self.lobby, counts=SocketCounts())
         self.is_draining = False
         nothing: Any = None
         self.admin = AdminPorts("r-1", self.tiers, *[nothing] * (len(AdminPorts._fields) - 2))

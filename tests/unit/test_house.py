@@ -391,7 +391,7 @@ def test_every_metric_is_explained() -> None:
 
 
 def test_every_setting_is_read_somewhere() -> None:
-    trees = ("gateway/settings.py", "gateway/settings_upstreams.py")
+    trees = ("gateway/settings.py", "gateway/settings_turns.py", "gateway/settings_upstreams.py")
     text = "\n".join(
         (ROOT / path).read_text(encoding="utf-8")
         for path in sources()

@@ -31,8 +31,8 @@ def parse_responses(body: bytes, context: TurnContext) -> Turn:
     return turn_of(load_object(body), context)
 
 
-def turn_of(raw: JsonObject, context: TurnContext) -> Turn:
-    """Raises InvalidRequest."""
+def turn_of(raw: JsonObject, context: TurnContext, *, may_be_empty: bool = False) -> Turn:
+    """Raises InvalidRequest. `may_be_empty`: nothing will be asked with it as it is."""
     request = check(ResponsesRequest, raw)
     if not request.model.strip():
         raise InvalidRequest("'model' must not be empty", param="model")
@@ -41,7 +41,7 @@ def turn_of(raw: JsonObject, context: TurnContext) -> Turn:
         raise missing("input")
     given = read_input(request.input)
     items = _with_instructions(request, given.items)
-    if not items:
+    if not items and not may_be_empty:
         raise InvalidRequest("'input' must not be empty", param="input")
     losses = [*given.losses]
     tools = merged([*read_tools(request.tools or (), "tools"), *given.tools])

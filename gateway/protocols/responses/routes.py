@@ -1,15 +1,14 @@
-"""POST /v1/responses: the Responses protocol put together for the shared edge.
+"""POST /v1/responses, and the same as a WebSocket: the Responses protocol put together for the shared edge.
 
-Two answers are made for Codex. A WebSocket is refused with 426, after which alone it turns to HTTP at once.
-And a turn that failed before it said anything is told inside a stream, in words that Codex understands: it
-repeats what HTTP calls a server's error thirty times, and some releases give up on a 429.
+To Codex a turn that failed before it said anything is told inside a stream, in words that it understands: it
+repeats what HTTP calls a server's error thirty times, and some releases give up on a 429. On a WebSocket it
+does the same, and goes over to HTTP in the end.
 """
 
 from collections.abc import Sequence
 
 import msgspec
 from starlette.routing import BaseRoute, Route, WebSocketRoute
-from starlette.types import Receive, Scope, Send
 
 from gateway.kernel.errors import ErrorKind
 from gateway.kernel.json import dumps
@@ -22,6 +21,8 @@ from gateway.protocols.responses.encode import OnEof, ResponsesEncoder
 from gateway.protocols.responses.lane import whole_response
 from gateway.protocols.responses.parse import parse_responses
 from gateway.protocols.responses.response import build_response, is_codex
+from gateway.protocols.responses.websocket import ResponsesSocket
+from gateway.protocols.websocket import Sockets
 from gateway.turn.events import ErrorInfo, TurnFailed
 from gateway.turn.fold import TurnResult
 from gateway.turn.frame import Frame
@@ -86,37 +87,17 @@ class ResponsesEndpoint(TurnEndpoint):
         super().__init__(edge, Responses(on_eof), parse_responses)
         self._on_eof = on_eof
 
+    def told(self, turn: Turn) -> ClientProtocol:
+        """How that turn is told to its client."""
+        return CodexStream(turn, self._on_eof) if turn.stream and is_codex(turn) else self._protocol
+
     async def serve(self, exchange: Exchange, turn: Turn) -> None:
-        protocol = CodexStream(turn, self._on_eof) if turn.stream and is_codex(turn) else self._protocol
-        await deliver(exchange, self._edge.engine.run_turn(turn), turn, protocol)
+        await deliver(exchange, self._edge.engine.run_turn(turn), turn, self.told(turn))
 
 
-def responses_routes(edge: Edge, *, on_eof: OnEof = "failed") -> Sequence[BaseRoute]:
+def responses_routes(edge: Edge, sockets: Sockets, *, on_eof: OnEof = "failed") -> Sequence[BaseRoute]:
     protocol = Responses(on_eof)
-    endpoint = Methods(protocol, POST=ResponsesEndpoint(edge, on_eof))
-    refusal = NoWebSocket(protocol)
-    return [route for path in PATHS for route in (Route(path, endpoint), WebSocketRoute(path, refusal))]
-
-
-class NoWebSocket:
-    """Answers the handshake of a WebSocket with 426."""
-
-    def __init__(self, protocol: ClientProtocol) -> None:
-        self._protocol = protocol
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if "websocket.http.response" not in scope.get("extensions", {}):
-            await send({"type": "websocket.close", "code": 1000})
-            return
-        info = ErrorInfo(
-            kind=ErrorKind.INVALID_REQUEST,
-            message="This gateway does not serve WebSockets here; please use HTTP",
-            code="websocket_not_supported",
-        )
-        answer = self._protocol.error(info, status=426)
-        headers = [
-            (b"content-type", answer.content_type),
-            (b"content-length", b"%d" % len(answer.body)),
-        ]
-        await send({"type": "websocket.http.response.start", "status": answer.status, "headers": headers})
-        await send({"type": "websocket.http.response.body", "body": answer.body, "more_body": False})
+    turns = ResponsesEndpoint(edge, on_eof)
+    endpoint = Methods(protocol, POST=turns)
+    socket = ResponsesSocket(edge, sockets, protocol, turns.told)
+    return [route for path in PATHS for route in (Route(path, endpoint), WebSocketRoute(path, socket))]

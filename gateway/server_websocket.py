@@ -1,0 +1,160 @@
+"""WebSockets as Hypercorn 0.18 serves them, mended: applied once, before serving.
+
+- A message above the limit is thrown away as it comes, and the application is told that it was there. The
+  original closes with 1009, after which clients send the same again.
+- A handshake that is refused gets head and body of the answer in one write; clients lose the body otherwise.
+- Frames that make no sense are answered with the close code for that, and what comes after a close is
+  ignored. The original says nothing, and raises.
+- A connection given up in the middle of a write is not said goodbye to: that would wait for ever behind it.
+- Messages that are ready together leave in one write, where the application hands them over together.
+- Pings end with their connection. In the original it lasts until the next one is due.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Iterable
+from typing import Any, Final, cast
+
+import h11
+from hypercorn.events import RawData
+from hypercorn.protocol import h2 as server_h2
+from hypercorn.protocol import h11 as server_h11
+from hypercorn.protocol.events import Body, Data, Event, StreamClosed
+from hypercorn.protocol.ws_stream import ASGIWebsocketState, FrameTooLargeError, WebsocketBuffer, WSStream
+from hypercorn.typing import AppWrapper, ASGISendEvent, WebsocketResponseBodyEvent
+from hypercorn.utils import build_and_validate_headers
+from wsproto.connection import ConnectionState
+from wsproto.events import CloseConnection, Message, Ping, TextMessage
+from wsproto.utilities import LocalProtocolError
+
+from gateway.protocols.websocket import TEXTS, TOO_LARGE
+
+
+class ThrowingAway(WebsocketBuffer):
+    """Keeps nothing of a message that has grown too large, but knows of it."""
+
+    _too_large = False
+
+    def extend(self, event: Message[Any]) -> None:
+        if self._too_large:
+            return
+        try:
+            super().extend(event)
+        except FrameTooLargeError:
+            self._too_large = True
+            self.value = None
+
+    def clear(self) -> None:
+        super().clear()
+        self._too_large = False
+
+    def to_message(self) -> dict[str, Any]:
+        if self._too_large:
+            return {"type": "websocket.receive", "bytes": b"", "text": None, TOO_LARGE: True}
+        return super().to_message()
+
+
+class SoundStream(WSStream):
+    """One WebSocket, over HTTP/1.1 or HTTP/2."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.app = _telling(self.app)
+        self.buffer = ThrowingAway(self.config.websocket_max_message_size)
+        self._over = asyncio.Event()
+        self._writing = False
+
+    async def handle(self, event: Event) -> None:
+        if isinstance(event, StreamClosed):
+            self._over.set()
+        elif isinstance(event, Body | Data) and self._is_over:
+            return
+        await super().handle(event)
+
+    @property
+    def _is_over(self) -> bool:
+        """Both sides have said goodbye."""
+        return self.handshake.accepted and self.connection.state is ConnectionState.CLOSED
+
+    async def app_send(self, message: ASGISendEvent | None) -> None:
+        if message is not None:
+            self._writing = True
+        elif self._writing:
+            # Cut short: the client does not read, and nothing may follow half a frame.
+            self.state = ASGIWebsocketState.CLOSED
+        if message is not None and (texts := cast(Any, message).get(TEXTS)) is not None:
+            await self._send_texts(texts)
+        else:
+            await super().app_send(message)
+        self._writing = False
+
+    async def _send_texts(self, texts: Iterable[str]) -> None:
+        if self.closed or self.state is not ASGIWebsocketState.CONNECTED:
+            return
+        with contextlib.suppress(LocalProtocolError):  # the client has said goodbye
+            data = b"".join([self.connection.send(TextMessage(data=text)) for text in texts])
+            await self.send(Data(stream_id=self.stream_id, data=data))
+
+    async def _handle_events(self) -> None:
+        for event in self.connection.events():
+            if isinstance(event, Message):
+                self.buffer.extend(event)
+                if event.message_finished:
+                    await cast(Any, self.app_put)(self.buffer.to_message())
+                    self.buffer.clear()
+            elif isinstance(event, Ping):
+                await self._send_wsproto_event(event.response())
+            elif isinstance(event, CloseConnection):
+                if self.connection.state is ConnectionState.REMOTE_CLOSING:
+                    await self._send_wsproto_event(event.response())
+                elif self.connection.state is ConnectionState.OPEN:
+                    await self._send_wsproto_event(CloseConnection(code=event.code, reason=event.reason))
+                await self.send(StreamClosed(stream_id=self.stream_id))
+
+    async def _send_rejection(self, message: WebsocketResponseBodyEvent) -> None:
+        whole = self.state is ASGIWebsocketState.HANDSHAKE and not message.get("more_body", False)
+        protocol = cast(Any, self.send).__self__
+        if not whole or not isinstance(protocol, server_h11.H11Protocol):
+            await super()._send_rejection(message)
+            return
+        pieces = [
+            h11.Response(
+                status_code=int(self.response["status"]),
+                headers=[
+                    *build_and_validate_headers(self.response["headers"]),
+                    *self.config.response_headers("h11"),
+                    (b"connection", b"close"),
+                ],
+            ),
+            h11.Data(data=bytes(message.get("body", b""))),
+            h11.EndOfMessage(),
+        ]
+        self.state = ASGIWebsocketState.HTTPCLOSED
+        written = [cast(Any, protocol.connection).send(piece) for piece in pieces]
+        await protocol.send(RawData(b"".join(written)))
+
+    async def _send_pings(self) -> None:
+        while not (self.closed or self._over.is_set()):
+            await self._send_wsproto_event(Ping())
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._over.wait(), self.config.websocket_ping_interval)
+
+
+def _telling(app: AppWrapper) -> AppWrapper:
+    """The application, told that it may hand over several messages at once."""
+
+    async def told(scope: Any, *channels: Any) -> None:
+        scope["extensions"][TEXTS] = {}
+        await app(scope, *channels)
+
+    return cast(AppWrapper, told)
+
+
+PING_S: Final = 30.0
+"""For what lies between, and to learn of clients that have vanished."""
+
+
+def apply() -> None:
+    """Idempotent."""
+    server_h11.WSStream = SoundStream  # type: ignore[attr-defined,assignment]
+    server_h2.WSStream = SoundStream  # type: ignore[attr-defined,assignment]
