@@ -7,6 +7,8 @@
   ignored. The original says nothing, and raises.
 - A connection given up in the middle of a write is not said goodbye to: that would wait for ever behind it.
 - Messages that are ready together leave in one write, where the application hands them over together.
+- What a client still sends to an application that has ended is thrown away. The original waits for ever for
+  somebody to take it.
 - Pings end with their connection. In the original it lasts until the next one is due.
 """
 
@@ -77,6 +79,8 @@ class SoundStream(WSStream):
         return self.handshake.accepted and self.connection.state is ConnectionState.CLOSED
 
     async def app_send(self, message: ASGISendEvent | None) -> None:
+        if message is None:
+            self._take_no_more()
         if message is not None:
             self._writing = True
         elif self._writing:
@@ -87,6 +91,12 @@ class SoundStream(WSStream):
         else:
             await super().app_send(message)
         self._writing = False
+
+    def _take_no_more(self) -> None:
+        queue = cast(Any, self.app_put).__self__
+        self.app_put = _throw_away
+        while not queue.empty():  # which lets go whoever waits for room
+            queue.get_nowait()
 
     async def _send_texts(self, texts: Iterable[str]) -> None:
         if self.closed or self.state is not ASGIWebsocketState.CONNECTED:
@@ -138,6 +148,10 @@ class SoundStream(WSStream):
             await self._send_wsproto_event(Ping())
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._over.wait(), self.config.websocket_ping_interval)
+
+
+async def _throw_away(message: Any) -> None:
+    pass
 
 
 def _telling(app: AppWrapper) -> AppWrapper:

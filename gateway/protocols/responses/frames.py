@@ -129,7 +129,7 @@ def _headers_in(metadata: Json) -> dict[str, str]:
 def continued(create: Create, past: Past, items: list[Json]) -> JsonObject:
     """The request for the whole conversation. Raises InvalidRequest when that is more than one may hold."""
     body = create.body
-    if past.model and "model" not in body:
+    if past.model and body.get("model") is None:
         body = {**body, "model": past.model}
     if create.previous:
         body = {**body, "input": [*items, *create.input]}

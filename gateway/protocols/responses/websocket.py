@@ -176,12 +176,19 @@ class _Connection:
                 continue
             self._inbox.put(data)
             if self._inbox.overflows:
-                # Before whatever was to be the reason, and in the middle of an answer.
-                self._parting = ("flood", POLICY, "too many messages")
+                await self._cut_off()
                 break
             self._news.set()
         self._socket.left()
         self._news.set()
+
+    async def _cut_off(self) -> None:
+        """In the middle of an answer; what still comes is thrown away."""
+        self._parting = ("flood", POLICY, "too many messages")
+        self._socket.gone.set()
+        self._news.set()
+        while await self._socket.receive() is not None:
+            pass
 
     async def _next(self) -> bytes | InvalidRequest | None:
         """None when the connection is to end, or has."""

@@ -10,8 +10,6 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 from pydantic import BaseModel
-from websockets.asyncio.client import connect
-from websockets.exceptions import InvalidStatus
 
 from gateway.app import build_app
 from gateway.kernel.errors import ErrorKind, QueueTimeout, UpstreamUnavailable
@@ -90,36 +88,6 @@ async def test_cv_64_other_methods_are_refused_in_the_envelope(path: str) -> Non
         assert got.headers["allow"] == "POST"
         head = await client.head(f"{url}{path}")
         assert (head.status_code, head.content) == (405, b"")
-
-
-@pytest.mark.parametrize("path", ["/v1/responses", "/responses"])
-async def test_cv_26_a_websocket_is_refused_with_426(path: str) -> None:
-    """CV-26. Given an upgrade: 426, so that Codex sends its next request over HTTP at once."""
-    async with serving(build_app(FakeDeps())) as url:
-        with pytest.raises(InvalidStatus) as refused:
-            await connect(f"ws{url.removeprefix('http')}{path}")
-        response = refused.value.response
-        assert response.status_code == 426
-        assert b'"code":"websocket_not_supported"' in (response.body or b"")
-        assert response.headers["content-type"] == "application/json"
-        # The server goes on serving.
-        async with httpx2.AsyncClient() as client:
-            assert (await client.post(f"{url}{path}", content=body())).status_code == 200
-
-
-async def test_a_server_that_cannot_refuse_with_a_status_closes() -> None:
-    sent: list[Any] = []
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    async def receive() -> Any:
-        return {"type": "websocket.connect"}
-
-    scope = {"type": "websocket", "path": "/v1/responses", "headers": [], "http_version": "1.1"}
-    scope |= {"query_string": b"", "root_path": ""}
-    await build_app(FakeDeps())(scope, receive, send)
-    assert [message["type"] for message in sent] == ["websocket.close"]
 
 
 # -- answers ----------------------------------------------------------------------------------------------
