@@ -7,6 +7,8 @@
   ignored. The original says nothing, and raises.
 - A connection given up in the middle of a write is not said goodbye to: that would wait for ever behind it.
 - Messages that are ready together leave in one write, where the application hands them over together.
+- What a client sends before its handshake is answered waits for the answer. The original says 400, and keeps
+  the connection.
 - What a client still sends to an application that has ended is thrown away. The original waits for ever for
   somebody to take it.
 - Pings end with their connection. In the original it lasts until the next one is due.
@@ -64,19 +66,18 @@ class SoundStream(WSStream):
         self.app = _telling(self.app)
         self.buffer = ThrowingAway(self.config.websocket_max_message_size)
         self._over = asyncio.Event()
+        self._answered = asyncio.Event()
         self._writing = False
 
     async def handle(self, event: Event) -> None:
         if isinstance(event, StreamClosed):
             self._over.set()
-        elif isinstance(event, Body | Data) and self._is_over:
-            return
+        elif isinstance(event, Body | Data):
+            if self.app_put is not None:
+                await self._answered.wait()
+            if not self.handshake.accepted or self.connection.state is ConnectionState.CLOSED:
+                return  # refused, or both sides have said goodbye
         await super().handle(event)
-
-    @property
-    def _is_over(self) -> bool:
-        """Both sides have said goodbye."""
-        return self.handshake.accepted and self.connection.state is ConnectionState.CLOSED
 
     async def app_send(self, message: ASGISendEvent | None) -> None:
         if message is None:
@@ -91,8 +92,11 @@ class SoundStream(WSStream):
         else:
             await super().app_send(message)
         self._writing = False
+        if self.state is not ASGIWebsocketState.HANDSHAKE:
+            self._answered.set()
 
     def _take_no_more(self) -> None:
+        self._answered.set()
         queue = cast(Any, self.app_put).__self__
         self.app_put = _throw_away
         while not queue.empty():  # which lets go whoever waits for room

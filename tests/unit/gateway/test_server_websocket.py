@@ -272,6 +272,7 @@ class Http2:
         self.status = ""
         self.ended = False
         self.body = b""
+        self.events: list[Event] = []
 
     async def open(self, path: str) -> None:
         self._http.initiate_connection()
@@ -289,11 +290,11 @@ class Http2:
         self._http.send_data(1, self._ws.send(event))
         await self.turn()
 
-    async def turn(self, *, read: bool = False) -> list[Event]:
+    async def turn(self, *, read: bool = False) -> None:
         self._writer.write(self._http.data_to_send())
         await self._writer.drain()
         if not read:
-            return []
+            return
         async with asyncio.timeout(10):
             data = await self._reader.read(65536)
         for event in self._http.receive_data(data):
@@ -307,7 +308,7 @@ class Http2:
             elif isinstance(event, h2.events.StreamEnded | h2.events.StreamReset):
                 self.ended = True
         self._writer.write(self._http.data_to_send())
-        return list(self._ws.events())
+        self.events += self._ws.events()
 
 
 @contextlib.asynccontextmanager
@@ -322,11 +323,14 @@ async def over_http2(app: App, path: str) -> AsyncIterator[Http2]:
 async def test_http2_carries_messages_both_ways(app: App) -> None:
     async with over_http2(app, "/bursts") as client:
         assert client.status == "200"
-        found: list[str] = []
-        while len(found) < 4:
-            events = await client.turn(read=True)
-            found += [event.data for event in events if isinstance(event, TextMessage)]
-        assert found == ["one", "zwei €", "three", "alone"]
+        while len(client.events) < 4:
+            await client.turn(read=True)
+        assert [event.data for event in client.events if isinstance(event, TextMessage)] == [
+            "one",
+            "zwei €",
+            "three",
+            "alone",
+        ]
         await client.send(TextMessage(data="hello"))
         await until(lambda: app.messages, "the message")
         assert app.messages[0]["text"] == "hello"
@@ -336,11 +340,9 @@ async def test_http2_carries_messages_both_ways(app: App) -> None:
 
 async def test_http2_is_said_goodbye_to(app: App) -> None:
     async with over_http2(app, "/closes") as client:
-        codes: list[int] = []
-        while not codes:
-            events = await client.turn(read=True)
-            codes = [event.code for event in events if isinstance(event, CloseConnection)]
-        assert codes == [1012]
+        while not client.events:
+            await client.turn(read=True)
+        assert [event.code for event in client.events if isinstance(event, CloseConnection)] == [1012]
 
 
 async def test_http2_is_refused_with_head_and_body(app: App) -> None:
