@@ -41,8 +41,21 @@ class Gateway:
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     directory: Path = tmp_path_factory.mktemp("up")
-    with up(directory, KEEPALIVE_S="0.3", FIRST_BYTE_HOLD_S="0.3") as service:
+    with up(directory, KEEPALIVE_S="0.3", FIRST_BYTE_HOLD_S="0.3", METRICS_PUBLIC="true") as service:
         yield service.ready("/healthz", pool_ready(1))
+
+
+@pytest.fixture(scope="session")
+def plain_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Without WebSockets."""
+    directory: Path = tmp_path_factory.mktemp("plain")
+    with up(directory, RESPONSES_WEBSOCKET_ENABLED="false") as service:
+        yield service.ready("/healthz", pool_ready(1))
+
+
+@pytest.fixture
+def plain_gateway(plain_service: Service) -> Gateway:
+    return Gateway(plain_service).look()
 
 
 @pytest.fixture

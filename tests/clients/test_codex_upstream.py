@@ -55,19 +55,27 @@ def in_thread(server: CodexServer, port: int) -> Iterator[None]:
 class Behind:
     def __init__(self, service: Service, server: CodexServer) -> None:
         self.url = service.url
+        self.port = service.port
         self.server = server
 
 
-@pytest.fixture
-def behind(tmp_path: Path) -> Iterator[Behind]:
+@contextlib.contextmanager
+def running_behind(tmp_path: Path, **env: str) -> Iterator[Behind]:
     port = free_port()
     upstreams = [codex_upstream("openai", port, compaction=True)]
     file = write_upstreams(
         tmp_path, upstreams, [route(MODEL, {"upstream": "openai", "model": REASONING_MODEL})]
     )
     server = CodexServer()
-    with in_thread(server, port), up(tmp_path / "up", UPSTREAMS_FILE=file) as service:
+    env |= {"UPSTREAMS_FILE": file, "METRICS_PUBLIC": "true"}
+    with in_thread(server, port), up(tmp_path / "up", **env) as service:
         yield Behind(service.ready("/healthz", pool_ready(1)), server)
+
+
+@pytest.fixture
+def behind(tmp_path: Path) -> Iterator[Behind]:
+    with running_behind(tmp_path) as behind:
+        yield behind
 
 
 def messages(run: Run) -> list[str]:
