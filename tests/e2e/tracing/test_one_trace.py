@@ -185,22 +185,6 @@ async def test_a_client_that_leaves_is_seen_in_both_processes(
         assert (span.attributes["gateway.outcome"], span.failed) == ("cancelled", False), name
 
 
-async def test_a_websocket_that_is_refused_is_a_span(
-    replicas: list[httpx2.AsyncClient], asked: Asked, complete: Complete
-) -> None:
-    """There is no WebSocket to make turns on: clients are told 426 and use HTTP."""
-    upgrade = {
-        "connection": "Upgrade",
-        "upgrade": "websocket",
-        "sec-websocket-version": "13",
-        "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
-    }
-    answer = await replicas[0].get("/v1/responses", headers=asked.headers | upgrade)
-    assert (answer.status_code, answer.headers["x-trace-id"]) == (426, asked.id)
-    (span,) = complete(asked.id, "HTTP /v1/responses").spans
-    assert (span.parent, span.kind) == (CLIENT_SPAN, "server")
-
-
 async def test_the_sampler_of_the_environment_decides_for_workers_too(
     site: Site, replicas: list[httpx2.AsyncClient], asked: Asked, complete: Complete
 ) -> None:
