@@ -22,6 +22,7 @@ from gateway.store.stats import StoreCollector
 from gateway.store.writable import WriteWatch
 from gateway.telemetry.exposition import Format
 from gateway.telemetry.metrics import TurnStatistics, render_reference
+from gateway.telemetry.sockets import SocketCounts
 from gateway.turn.losses import Loss
 from gateway.turn.request import RawRequest, Turn
 from gateway.turn.usage import Usage
@@ -115,6 +116,9 @@ def expositions() -> tuple[str, str, str]:
     statistics.metrics.registry.register(HubCollector(_Hub()))
     watch = WriteWatch(None, Keys(), "-")
     statistics.metrics.registry.register(StoreCollector(Outage(None), watch))
+    sockets = SocketCounts()
+    sockets.messages["create"] = sockets.closed["client"] = 1
+    statistics.metrics.registry.register(sockets)
     labelled = statistics.metrics.render(Format.TEXT)
     one = Counter("x")
     worker = WorkerStats(turns=one, declined=one, dead_letters=one, loop_restarts=one)
