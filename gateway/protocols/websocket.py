@@ -133,7 +133,7 @@ class Socket:
     """One WebSocket."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, limits: EdgeLimits) -> None:
-        self.scope = {**scope, ON_DISCONNECT: self._register}
+        self.scope: Scope = {**scope, ON_DISCONNECT: self._register}
         self.limits = limits
         self.receive = receive
         self.gone = asyncio.Event()

@@ -185,9 +185,9 @@ class _Connection:
     async def _cut_off(self) -> None:
         """In the middle of an answer; what still comes is thrown away."""
         self._parting = ("flood", POLICY, "too many messages")
-        self._socket.gone.set()
+        self._socket.left()
         self._news.set()
-        while await self._socket.receive() is not None:
+        while await self._socket.next_message() is not None:
             pass
 
     async def _next(self) -> bytes | InvalidRequest | None:

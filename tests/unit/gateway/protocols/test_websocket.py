@@ -131,8 +131,8 @@ async def test_what_arrives_is_messages_until_the_client_has_gone() -> None:
     said = {"type": "websocket.receive", "text": "é"}
     wire = Wire({"type": "websocket.connect"}, said, {"type": "websocket.disconnect", "code": 1006})
     socket = wire.socket()
-    assert await socket.receive() == said
-    assert await socket.receive() is None
+    assert await socket.next_message() == said
+    assert await socket.next_message() is None
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ async def test_a_client_that_does_not_read_is_given_up() -> None:
 
 async def test_who_has_left_is_not_called_stalled() -> None:
     socket = Wire().socket()
-    socket.gone.set()
+    socket.left()
     socket.give_up()
     assert not socket.stalled
 
@@ -195,7 +195,7 @@ async def test_a_goodbye_waits_for_its_answer() -> None:
             await asyncio.sleep(0)
         assert wire.sent == [{"type": "websocket.close", "code": 1012, "reason": "why"}]
         assert not closing.done()
-        socket.gone.set()
+        socket.left()
 
 
 async def test_a_goodbye_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
