@@ -141,7 +141,7 @@ async def test_what_is_no_websocket_harms_nobody(unharmed: Service) -> None:
     assert codes.total() > GARBAGE * 9 // 10
 
 
-async def test_a_message_that_is_packed_a_thousandfold_is_not_kept(unharmed: Service) -> None:
+async def test_a_message_of_fifty_megabytes_is_not_kept(unharmed: Service) -> None:
     async with talking(unharmed.url, key=KEY) as on:
         answer = await on.ask("x" * 50_000_000)
         assert answer.error == (400, "request_too_large", None)

@@ -167,6 +167,13 @@ def connection_tasks() -> list[str]:
     return [name for name in running if "TCPServer" in name or "_read_data" in name]
 
 
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536, 70000])
+def test_a_message_is_framed_as_the_library_frames_it(size: int) -> None:
+    text = ("é" + "x" * size)[:size]
+    library = Connection(ConnectionType.SERVER)
+    assert server_websocket.text_frame(text.encode()) == library.send(TextMessage(data=text))
+
+
 # -- frames that make no sense ----------------------------------------------------------------------------
 
 
@@ -350,3 +357,10 @@ async def test_http2_is_refused_with_head_and_body(app: App) -> None:
         while not client.ended:
             await client.turn(read=True)
         assert (client.status, client.body) == ("401", b"no!\n")
+
+
+async def test_http2_holds_nobody_whose_client_does_not_read(app: App) -> None:
+    async with over_http2(app, "/floods") as client:
+        await app.ended.wait()
+        while not client.ended:
+            await client.turn(read=True)
