@@ -6,7 +6,7 @@
 - Frames that make no sense are answered with the close code for that, and what comes after a close is
   ignored. The original says nothing, and raises.
 - A connection given up in the middle of a write is not said goodbye to: that would wait for ever behind it.
-- Messages are not compressed, which costs more than all the rest of a small one, and 300 KB a connection.
+- Messages are not compressed: that costs more than the rest of a small one, and memory for each connection.
 - Messages that are ready together leave in one write, where the application hands them over together.
 - What a client sends before its handshake is answered waits for the answer. The original says 400, and keeps
   the connection.

@@ -40,6 +40,8 @@ _decode_typed = msgspec.json.Decoder(_Typed).decode
 
 def is_processed(data: bytes) -> bool:
     """Whether a message only says that a response was taken in, whatever else stands in it."""
+    if PROCESSED.encode() not in data:
+        return False
     try:
         return _decode_typed(data).type == PROCESSED
     except (msgspec.DecodeError, RecursionError):
@@ -194,8 +196,9 @@ def error_frame(answer: Answer, stream_id: str = "") -> bytes:
     frame: dict[str, object] = {"type": "error", "status": answer.status}
     error = member(answer.body, "error")
     frame["error"] = fragment((error or answer.body).decode())
-    if headers := {name.decode(): value.decode("latin-1") for name, value in answer.headers}:
-        frame["headers"] = headers
+    # Whether to come again is said to clients of HTTP; here the code says it.
+    if wait := [value for name, value in answer.headers if name == b"retry-after"]:
+        frame["headers"] = {"retry-after": wait[0].decode()}
     if stream_id:
         frame["stream_id"] = stream_id
     return dumps(frame)

@@ -190,23 +190,21 @@ class _Connection:
         while await self._socket.next_message() is not None:
             pass
 
-    async def _next(self) -> bytes | InvalidRequest | None:
-        """None when the connection is to end, or has."""
+    async def _has_next(self) -> bool:
+        """False when the connection is to end, or has."""
         while not (self._inbox or self._parting or self._socket.gone.is_set()):
             self._news.clear()
             await self._news.wait()
-        if self._socket.gone.is_set() or not self._inbox:
-            return None
-        return self._inbox.take()
+        return bool(self._inbox) and not self._socket.gone.is_set()
 
     # -- answering ----------------------------------------------------------------------------------------
 
     async def _answer_all(self) -> None:
-        while (message := await self._next()) is not None:
+        while await self._has_next():
             if self._parting is not None:
                 await self._say_error(self._limit_reached("This connection is about to be closed"))
                 return
-            await self._answer(message)
+            await self._answer(self._inbox.take())
 
     async def _close(self) -> None:
         if self._parting is None or (self._socket.gone.is_set() and self._parting[0] != "flood"):
@@ -222,6 +220,7 @@ class _Connection:
             if isinstance(message, InvalidRequest):
                 raise message
             create = frames.read_create(message)
+            del message  # it may be large, and the answer long
             stream_id = create.stream_id
             await self._create(create)
         except GatewayError as error:
