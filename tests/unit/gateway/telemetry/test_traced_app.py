@@ -303,3 +303,31 @@ async def test_what_is_no_request_passes(recorded: Recorded) -> None:
 
     await traced_app(app, recorded.tracing)({"type": "lifespan"}, None, None)
     assert (seen, recorded.spans) == (["lifespan"], [])
+
+
+@pytest.mark.parametrize(
+    ("start", "status"),
+    [
+        ({"type": "websocket.accept"}, 101),
+        ({"type": "websocket.http.response.start", "status": 426, "headers": []}, 426),
+    ],
+)
+async def test_a_websocket_is_one_span_and_its_messages_none(
+    recorded: Recorded, start: Message, status: int
+) -> None:
+    sent: list[Message] = []
+    message = {"type": "websocket.send", "text": "said"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    await traced_app(Answered(start, message), recorded.tracing)(
+        scope_of(type="websocket", scheme="ws"), receive, send
+    )
+    span = recorded.only()
+    assert (span.name, (span.attributes or {})["http.status_code"]) == ("GET", status)
+    assert b"x-trace-id" in dict(sent[0]["headers"])
+    assert sent[1] is message
