@@ -297,6 +297,7 @@ def _sockets(settings: GatewaySettings, drain: Drain, statistics: TurnStatistics
         counts=counts,
         enabled=settings.responses.websocket_enabled,
         max_age_s=settings.responses.websocket_max_age_s,
+        max_remembered_bytes=settings.responses.websocket_memory_bytes,
     )
 
 

@@ -52,3 +52,11 @@ class ResponsesSettings(Section):
         gt=0,
         allow_inf_nan=False,
     )
+    websocket_memory_bytes: int = setting(
+        "RESPONSES_WEBSOCKET_MEMORY_BYTES",
+        64 * 1024 * 1024,
+        "How much a replica remembers of the conversations on its WebSockets, all together. Beyond it those "
+        "used longest ago are forgotten, and sent whole by their clients. Bytes of JSON; memory holds one to "
+        "four for each.",
+        gt=0,
+    )

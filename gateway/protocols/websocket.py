@@ -53,6 +53,8 @@ class Sockets(msgspec.Struct, frozen=True, kw_only=True):
     counts: SocketCounts
     enabled: bool = True
     max_age_s: float = 3300.0
+    max_remembered_bytes: int = 64 * 1024 * 1024
+    """Of what is remembered on all of them together."""
 
 
 # -- the handshake ----------------------------------------------------------------------------------------

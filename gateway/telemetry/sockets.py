@@ -19,11 +19,17 @@ Why = Literal["client", "age", "drain", "chain", "stalled", "flood"]
 class SocketCounts(Collector):
     def __init__(self) -> None:
         self.open = 0
+        self.remembered_bytes = 0
         self.messages: Counter[Kind] = Counter()
         self.closed: Counter[Why] = Counter()
 
     def collect(self) -> Iterable[Metric]:
         yield GaugeMetricFamily("gateway_websockets_open", "WebSockets of clients, idle or not", self.open)
+        yield GaugeMetricFamily(
+            "gateway_websockets_remembered_bytes",
+            "Of the conversations that WebSockets can go on with",
+            self.remembered_bytes,
+        )
         messages = CounterMetricFamily(
             "gateway_websocket_messages",
             "Messages of clients by what they are: create, prewarm, processed, refused",

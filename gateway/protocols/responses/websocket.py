@@ -9,7 +9,7 @@ leave the connection open. How frames look is frames.py.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 from starlette.types import Receive, Scope, Send
@@ -17,13 +17,13 @@ from starlette.types import Receive, Scope, Send
 from gateway.access.keys import Principal
 from gateway.kernel.aio import background
 from gateway.kernel.errors import ErrorKind, Forbidden, GatewayError, InvalidRequest, UpstreamUnavailable
-from gateway.kernel.json import JsonObject
+from gateway.kernel.json import Json, JsonObject
 from gateway.protocols.answers import Answer, ClientProtocol, Headers
 from gateway.protocols.bodies import TurnContext
 from gateway.protocols.delivery import deliver_stream
 from gateway.protocols.endpoint import Edge, bearer_keys, check_model, context_of
 from gateway.protocols.responses import frames
-from gateway.protocols.responses.chain import NOTHING, Chain, Past
+from gateway.protocols.responses.chain import NOTHING, Chain, Memory, Past
 from gateway.protocols.responses.frames import Create, Heard
 from gateway.protocols.responses.parse import turn_of
 from gateway.protocols.responses.response import response_id
@@ -53,6 +53,7 @@ class ResponsesSocket:
         """`told`: how one turn is told to its client."""
         self._edge = edge
         self._sockets = sockets
+        self._memory = Memory(sockets.max_remembered_bytes)
         self._protocol = protocol
         self._told = told
 
@@ -68,7 +69,10 @@ class ResponsesSocket:
             await socket.refuse(self._protocol.error(error_info(error)))
             return
         await socket.accept()
-        await _Connection(socket, self._edge, self._sockets, principal, self._protocol, self._told).run()
+        connection = _Connection(
+            socket, self._edge, self._sockets, self._memory, principal, self._protocol, self._told
+        )
+        await connection.run()
 
     def _admitted(self, scope: Scope) -> Principal:
         if is_foreign(scope):
@@ -118,6 +122,7 @@ class _Connection:
         socket: Socket,
         edge: Edge,
         sockets: Sockets,
+        memory: Memory,
         principal: Principal,
         protocol: ClientProtocol,
         told: Callable[[Turn], ClientProtocol],
@@ -130,7 +135,8 @@ class _Connection:
         self._told = told
         self._loop = asyncio.get_running_loop()
         self._inbox = Inbox(edge.limits.max_body_bytes)
-        self._chain = Chain(edge.limits.max_body_bytes)
+        self._chain = Chain(edge.limits.max_body_bytes, memory)
+        self._memory = memory
         self._news = asyncio.Event()
         self._parting: tuple[Why, int, str] | None = None
         """Why, by which code and with what words it is to be closed."""
@@ -151,8 +157,10 @@ class _Connection:
                 await self._close()
         finally:
             timer.cancel()
+            self._chain.forget()
             self._sockets.lobby.part(self)
             counts.open -= 1
+            counts.remembered_bytes = self._memory.bytes
             why = self._parting[0] if self._parting else "stalled" if self._socket.stalled else "client"
             counts.closed[why] += 1
             age_s = round(self._loop.time() - opened, 1)
@@ -248,7 +256,7 @@ class _Connection:
             return
         self._sockets.counts.messages["prewarm"] += 1
         await self._socket.say(*frames.prewarmed(turn))
-        self._chain.remember(response_id(turn), past, create.input, create.size, turn.model)
+        self._remember(response_id(turn), past, create.input, create.size, turn.model)
 
     def _past_of(self, create: Create) -> Past:
         if not create.previous:
@@ -302,4 +310,8 @@ class _Connection:
             said = sink.heard.items
             size = create.size + sum(map(len, said))
             items = [*create.input, *frames.read_items(said)]
-            self._chain.remember(sink.heard.response_id, past, items, size, turn.model)
+            self._remember(sink.heard.response_id, past, items, size, turn.model)
+
+    def _remember(self, response_id: str, past: Past, said: Sequence[Json], size: int, model: str) -> None:
+        self._chain.remember(response_id, past, said, size, model)
+        self._sockets.counts.remembered_bytes = self._memory.bytes
