@@ -148,7 +148,7 @@ def _output_format(config: GenerationConfigIn) -> tuple[OutputFormat | None, lis
 def _losses(request: GenerateRequest, config: GenerationConfigIn, raw: JsonObject) -> Iterator[Loss]:
     given = raw.get(_CONFIG, raw.get("generation_config"))
     settings = given if isinstance(given, dict) else {}
-    for name in _UNSUPPORTED:
+    for name in _UNSUPPORTED if settings else ():
         if settings.get(name) or settings.get(_snake(name)):
             yield Loss(f"{_CONFIG}.{name}", "unsupported")
     if any(modality.upper() != "TEXT" for modality in config.response_modalities or ()):
