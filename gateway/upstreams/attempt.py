@@ -118,6 +118,8 @@ class Attempt:
         self._held: Burst = []
         self._seen = False
         """There was content, be it held."""
+        self._told_end = False
+        """A terminal event was decoded."""
         self._content = False
         """The client has seen content."""
         self._puzzled = False
@@ -140,36 +142,44 @@ class Attempt:
                 self._call.stage("POST") as stage,
                 contextlib.closing(await self._asked(request, stage)) as answer,
             ):
+                last: Burst = []
                 await self._accepted(answer)
                 if "event-stream" in answer.headers.get("content-type", "").lower():
                     async with contextlib.aclosing(self._streamed(answer)) as bursts:
                         async for burst in bursts:
+                            if self._told_end:
+                                last = burst
+                                break
                             yield burst
-                elif told := await self._told([self._whole(await answer.read(MAX_ANSWER_BYTES))]):
-                    yield told
-        except UpstreamTimeout as error:
+                else:
+                    last = await self._told([self._whole(await answer.read(MAX_ANSWER_BYTES))])
+            # Whoever gets it need not come back: by then nothing is left open.
+            if last:
+                yield last
+        except GatewayError as error:
+            failure = await self._broken_off(error)
+            if not self._content:
+                raise failure from None
+            yield [Frame((TurnFailed(error_info(error)),))]
+
+    async def _broken_off(self, error: GatewayError) -> AttemptFailed:
+        """What that means for the next attempt, for the credential and for what is remembered."""
+        if isinstance(error, UpstreamTimeout):
             self._tell_log("silent", error.message)
             if error.phase != "total" and not (self._elsewhere and error.phase == "connect"):
                 await self._rest(Rest(FAILURE_REST_S, "silent", soft=True))
             await self._conclude(None)
             # The connection is closed, which ends the work of whoever was only slow. The next one is asked,
             # as there is time, but not all of them again.
-            if not self._content:
-                raise AttemptFailed(error, again="no" if error.phase == "total" else "next") from None
-            yield [Frame((TurnFailed(error_info(error)),))]
-        except UpstreamError as error:
+            return AttemptFailed(error, again="no" if error.phase == "total" else "next")
+        if isinstance(error, UpstreamError):
             self._tell_log("unreachable" if self._account.upstream else "no_key", error.message)
             # Nobody answered, or the answer broke off: the connection is gone, and with it the work.
             if not (self._elsewhere or self._content):
                 await self._rest(Rest(FAILURE_REST_S, "unreachable", soft=True))
             await self._conclude(None)
-            if not self._content:
-                raise AttemptFailed(error, again="next", or_again=True) from None
-            yield [Frame((TurnFailed(error_info(error)),))]
-        except GatewayError as error:
-            if not self._content:
-                raise AttemptFailed(error) from None
-            yield [Frame((TurnFailed(error_info(error)),))]
+            return AttemptFailed(error, again="next", or_again=True)
+        return AttemptFailed(error)
 
     async def _asked(self, request: UpstreamRequest, stage: Stage) -> UpstreamAnswer:
         if stage is not UNTRACED:
@@ -260,6 +270,7 @@ class Attempt:
         """The burst, once there is content; what came before it goes with it, and nothing comes before."""
         terminal = terminal_of(burst)
         if terminal is not None:
+            self._told_end = True
             if isinstance(end := terminal.events[-1], TurnFailed):
                 told = TurnFailed(self._without_secrets(end.error))
                 events = (*terminal.events[:-1], told)

@@ -140,6 +140,7 @@ async def test_a_turn_that_fails_over_shows_both_attempts(
         (post,) = (span for span in trace.below(attempt) if span.name == "POST")
         assert (post.kind, post.attributes["http.response.status_code"]) == ("client", status)
         assert post.failed is (status == 500)
+        assert post.attributes.get("gateway.outcome") == ("failed" if status == 500 else None)
     if isinstance(traces, Jaeger):  # as the howto of slow turns searches
         assert asked.id in traces.found_by("lingma-gateway", {"gateway.outcome": "failed"})
         turn_id = str(first.attributes["gateway.turn.id"])

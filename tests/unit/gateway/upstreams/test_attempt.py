@@ -18,7 +18,7 @@ from gateway.store.kv_modes import Availability, RequiredKV
 from gateway.turn.events import TurnFailed
 from gateway.turn.fold import TurnResult, fold
 from gateway.turn.frame import Frame
-from gateway.turn.ports import AttemptFailed, Call
+from gateway.turn.ports import UNTRACED, AttemptFailed, Call
 from gateway.turn.request import RawRequest, Turn
 from gateway.upstreams import attempt as attempts
 from gateway.upstreams import http
@@ -149,8 +149,21 @@ class Bench:
         self.lane = Lane(port)
         self.replayed: Sequence[str] = ()
         """What was counted of remembered reasoning."""
+        self.leaves = False
+        """Whoever hears the first burst does not come back for another."""
+        self.ends: list[tuple[str, str]] = []
+        """Of the stages: their names, and what they ended with."""
         self.keeps = True
         """What is to be remembered is written at once; else never."""
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Any:
+        try:
+            yield UNTRACED
+        except BaseException as error:
+            self.ends.append((name, type(error).__name__))
+            raise
+        self.ends.append((name, ""))
 
     async def run(
         self, *, hold: bool = False, elsewhere: bool = False, finished: bool = False, **lane: Any
@@ -162,6 +175,7 @@ class Bench:
             id=TurnId("t"), tenant="-", created_at_ms=0, model="m", items=(), raw=RawRequest("responses", {})
         )
         call = Call(turn=turn, model="gpt", account="a", attempt=1, deadline_ms=0, queue_until=0)
+        call.stage = self.stage
         self.replayed = call.replayed
         attempt = Attempt(
             call,
@@ -173,10 +187,13 @@ class Bench:
             elsewhere=elsewhere,
             finished=lambda: finished,
         )
-        bursts = []
-        async for burst in attempt.bursts():
-            bursts.append(burst)
-            self.heard.set()
+        bursts: list[list[Frame]] = []
+        async with contextlib.aclosing(attempt.bursts()) as told:
+            async for burst in told:
+                bursts.append(burst)
+                self.heard.set()
+                if self.leaves:
+                    break
         return fold(frame for burst in bursts for frame in burst), bursts
 
     async def fails(self, **how: Any) -> AttemptFailed:
@@ -207,6 +224,22 @@ async def test_an_answer_is_told_from_its_first_content_on() -> None:
         )
         assert bench.lane.concluded == [None]
         assert bench.rests_s() == 0
+
+
+async def test_a_part_that_went_well_is_not_told_as_cut_short_though_nobody_comes_back() -> None:
+    whole = Upstream(dumps({"status": "completed", "output": [ITEM]}), kind="application/json")
+    for upstream in (whole, Upstream(CREATED + ADDED + DELTA + DONE + COMPLETED)):
+        async with against(upstream) as bench:
+            bench.leaves = True
+            await bench.run()
+            assert bench.ends == [("replay.keep", ""), ("POST", "")]
+
+
+async def test_a_part_that_is_left_in_the_middle_is_told_as_that() -> None:
+    async with against(Upstream(CREATED + ADDED + DELTA, hang=True)) as bench:
+        bench.leaves = True
+        await bench.run()
+        assert bench.ends == [("POST", "GeneratorExit")]
 
 
 async def test_an_answer_that_was_not_streamed_is_one_frame() -> None:
