@@ -55,9 +55,7 @@ async def run_up(settings: GatewaySettings, environ: Mapping[str, str]) -> int:
                 keyless=keyless,
                 ready=bool(deps.directory.candidates()),
             )
-            return await serve_until_stopped(
-                deps.asgi, sock, deps.drain, max_body_bytes=settings.server.max_body_bytes, tell=_tell
-            )
+            return await serve_until_stopped(deps.asgi, sock, deps.drain, limits=settings.server, tell=_tell)
     finally:
         sock.close()
 

@@ -18,7 +18,7 @@
 import asyncio
 import contextlib
 from collections.abc import Iterable
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import h11
 from hypercorn.events import RawData
@@ -178,10 +178,6 @@ def _telling(app: AppWrapper) -> AppWrapper:
         await app(scope, *channels)
 
     return cast(AppWrapper, told)
-
-
-PING_S: Final = 30.0
-"""For what lies between, and to learn of clients that have vanished."""
 
 
 def apply() -> None:

@@ -22,7 +22,7 @@ from gateway.engine.drain import Drain
 from gateway.kernel.aio import Tasks
 from gateway.kernel.errors import GatewayError
 from gateway.kernel.signals import TOLD_TWICE, stop_signals
-from gateway.settings import GatewaySettings
+from gateway.settings import GatewaySettings, ServerSettings
 from gateway.telemetry.logs import server_logger, setup_logs
 
 log = logging.getLogger(__name__)
@@ -33,6 +33,8 @@ GRACEFUL_S = 3.0
 
 
 MAX_MESSAGE_BYTES = 128 * 1024 * 1024
+PING_S = 10.0
+"""Of WebSockets, for what stands between and to learn of clients that have vanished."""
 
 
 class PortInUse(GatewayError):
@@ -66,7 +68,9 @@ def prepare_server() -> None:
     server_websocket.apply()
 
 
-def hypercorn_config(sock: socket.socket, *, max_message_bytes: int = MAX_MESSAGE_BYTES) -> Config:
+def hypercorn_config(
+    sock: socket.socket, *, max_message_bytes: int = MAX_MESSAGE_BYTES, ping_s: float = PING_S
+) -> Config:
     """Hands the socket over to the server."""
     config = Config()
     config.bind = [f"fd://{sock.detach()}"]  # the server closes it
@@ -79,7 +83,7 @@ def hypercorn_config(sock: socket.socket, *, max_message_bytes: int = MAX_MESSAG
     config.max_app_queue_size = 64
     config.h2_max_concurrent_streams = 1000
     config.websocket_max_message_size = max_message_bytes
-    config.websocket_ping_interval = server_websocket.PING_S
+    config.websocket_ping_interval = ping_s
     config.include_server_header = False
     return config
 
@@ -89,7 +93,7 @@ async def serve_until_stopped(
     sock: socket.socket,
     drain: Drain,
     *,
-    max_body_bytes: int,
+    limits: ServerSettings,
     tell: Callable[[str], None] = lambda _text: None,
 ) -> int:
     """Serve until a signal, then drain, then stop; a second signal cuts the drain short.
@@ -116,7 +120,7 @@ async def serve_until_stopped(
 
     prepare_server()
     with stop_signals(first, second):
-        config = hypercorn_config(sock, max_message_bytes=max_body_bytes)
+        config = hypercorn_config(sock, max_message_bytes=limits.max_body_bytes, ping_s=limits.keepalive_s)
         await serve(cast(ASGIFramework, asgi), config, shutdown_trigger=stop.wait, mode="asgi")
     await tasks.aclose()
     return TOLD_TWICE if hard else 0
@@ -131,6 +135,4 @@ async def run_serve(settings: GatewaySettings) -> int:
         log.warning("access.open", extra={"remedy": "set API_KEYS; until then everybody may use /v1"})
     async with open_deps(settings) as deps:
         log.info("server.started", extra={"host": host, "port": sock.getsockname()[1]})
-        return await serve_until_stopped(
-            deps.asgi, sock, deps.drain, max_body_bytes=settings.server.max_body_bytes
-        )
+        return await serve_until_stopped(deps.asgi, sock, deps.drain, limits=settings.server)

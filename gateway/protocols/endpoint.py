@@ -21,7 +21,15 @@ from gateway.kernel.json import dumps
 from gateway.protocols.answers import Answer, ClientProtocol
 from gateway.protocols.bodies import TurnContext
 from gateway.protocols.delivery import deliver
-from gateway.protocols.http import ClientGone, EdgeLimits, Engine, Exchange, Refused, losses_header
+from gateway.protocols.http import (
+    ClientGone,
+    EdgeLimits,
+    Engine,
+    Exchange,
+    Refused,
+    losses_header,
+    refuse_handshake,
+)
 from gateway.turn.events import error_info
 from gateway.turn.model_name import split_name
 from gateway.turn.request import Turn
@@ -163,14 +171,14 @@ class UnknownPath:
         self._protocol_of = protocol_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1000})
-            return
         path: str = scope["path"]
         doubled = _DOUBLED.match(path)
         hint = f"; the base address of this client should end before {doubled[1]}" if doubled else ""
-        refused = Refused(404, f"Unknown path: {scope['method']} {path}{hint}", "unknown_url")
-        answer = self._protocol_of(path[len(doubled[1]) :] if doubled else path).error(
-            refused.info, status=404
-        )
-        await Exchange(scope, receive, send, EdgeLimits()).answer(answer)
+        asked = scope.get("method", "a WebSocket at")
+        refused = Refused(404, f"Unknown path: {asked} {path}{hint}", "unknown_url")
+        protocol = self._protocol_of(path[len(doubled[1]) :] if doubled else path)
+        answer = protocol.error(refused.info, status=404)
+        if scope["type"] == "websocket":
+            await refuse_handshake(scope, send, answer)
+        else:
+            await Exchange(scope, receive, send, EdgeLimits()).answer(answer)

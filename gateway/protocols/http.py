@@ -31,6 +31,8 @@ ON_DISCONNECT = "gateway.on_disconnect"
 """Of the scope, where the server has it: a function that takes whom to call once when the client has gone, at
 once if it has already, and None for nobody.
 """
+NORMAL = 1000
+"""The close code of a WebSocket on which there is nothing more to say."""
 LINGER_S = 20.0
 """How long the rest of a refused body is taken and thrown away, and how long it may pause."""
 LINGER_SILENCE_S = 1.0
@@ -217,6 +219,20 @@ class Exchange:
         if self.scope["http_version"] == "1.1":
             return (*headers, (b"connection", b"keep-alive"))
         return headers
+
+
+async def refuse_handshake(scope: Scope, send: Send, answer: Answer) -> None:
+    """Answer the handshake of a WebSocket with HTTP; servers that cannot close it, which is a 403."""
+    if "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": NORMAL})
+        return
+    headers = [
+        (b"content-type", answer.content_type),
+        (b"content-length", b"%d" % len(answer.body)),
+        *answer.headers,
+    ]
+    await send({"type": "websocket.http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": answer.body, "more_body": False})
 
 
 async def _unpacked(coding: str, body: bytes, limit: int) -> bytes:

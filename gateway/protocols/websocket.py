@@ -16,8 +16,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from gateway.engine.drain import Guest
 from gateway.kernel.errors import InvalidRequest
-from gateway.protocols.answers import Answer
-from gateway.protocols.http import ON_DISCONNECT, EdgeLimits
+from gateway.protocols.answers import Answer, Headers
+from gateway.protocols.http import ON_DISCONNECT, EdgeLimits, refuse_handshake
 from gateway.telemetry.sockets import SocketCounts
 
 log = logging.getLogger(__name__)
@@ -33,8 +33,8 @@ MAX_REFUSED = 64
 PARTING_S = 2.0
 """How long a client may take to answer a close."""
 
-NORMAL, POLICY, RESTART = 1000, 1008, 1012
-"""Close codes: nothing more to say; the client breaks the rules; come again, somebody else will answer."""
+POLICY, RESTART = 1008, 1012
+"""Close codes: the client breaks the rules; come again, somebody else will answer."""
 
 
 class Lobby(Protocol):
@@ -138,6 +138,8 @@ class Socket:
         self.scope: Scope = {**scope, ON_DISCONNECT: self._register}
         self.limits = limits
         self.receive = receive
+        self.named: Headers = ((b"x-request-id", str(scope.get("request_id", "")).encode()),)
+        """What its handshake is found by."""
         self.gone = asyncio.Event()
         """The client has left, or is given up."""
         self.stalled = False
@@ -146,18 +148,7 @@ class Socket:
         self._tell: Callable[[], None] | None = None
 
     async def refuse(self, answer: Answer) -> None:
-        """Answer the handshake with HTTP; servers that cannot close it, which is a 403."""
-        if "websocket.http.response" not in self.scope.get("extensions", {}):
-            await self._send({"type": "websocket.close", "code": NORMAL})
-            return
-        headers = [
-            (b"content-type", answer.content_type),
-            (b"content-length", b"%d" % len(answer.body)),
-            *answer.headers,
-        ]
-        start = {"type": "websocket.http.response.start", "status": answer.status, "headers": headers}
-        await self._send(start)
-        await self._send({"type": "websocket.http.response.body", "body": answer.body, "more_body": False})
+        await refuse_handshake(self.scope, self._send, answer)
 
     async def accept(self) -> None:
         await self._send({"type": "websocket.accept"})

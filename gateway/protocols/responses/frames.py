@@ -13,13 +13,13 @@ import msgspec
 
 from gateway.kernel.errors import InvalidRequest
 from gateway.kernel.json import Json, JsonObject, dumps, fragment, loads
-from gateway.protocols.answers import Answer
+from gateway.protocols.answers import Answer, Headers
 from gateway.protocols.bodies import check, check_shape, load_object, missing
 from gateway.protocols.responses.chain import Past
 from gateway.protocols.responses.response import Ending, ended, response_out
 from gateway.turn.request import Turn
 from gateway.turn.usage import Usage
-from gateway.wire.edits import member
+from gateway.wire.edits import edit_members, member
 from gateway.wire.responses import CreateFrame
 from gateway.wire.sse import SseSplitter
 
@@ -191,8 +191,8 @@ class Events:
                 yield event.data
 
 
-def error_frame(answer: Answer, stream_id: str = "") -> bytes:
-    """An HTTP answer that is an error, as a message."""
+def error_frame(answer: Answer, named: Headers = (), stream_id: str = "") -> bytes:
+    """An HTTP answer that is an error, as a message, with the headers that it would be found by."""
     frame: dict[str, object] = {"type": "error", "status": answer.status}
     error = member(answer.body, "error")
     frame["error"] = fragment((error or answer.body).decode())
@@ -214,6 +214,14 @@ def prewarmed(turn: Turn) -> tuple[bytes, bytes]:
         for number, (kind, response) in enumerate(events)
     )
     return first, last
+
+
+def gone_on_from(event: bytes, previous: str) -> bytes:
+    """The event; where it repeats the request, with the response that the client went on from."""
+    if _find_looked_at(event) is None or (response := member(event, "response")) is None:
+        return event
+    named = edit_members(response, {"previous_response_id": dumps(previous)})
+    return event if named is response else edit_members(event, {"response": named})
 
 
 # -- what an answer adds to the conversation --------------------------------------------------------------

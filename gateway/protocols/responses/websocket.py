@@ -22,13 +22,13 @@ from gateway.protocols.answers import Answer, ClientProtocol, Headers
 from gateway.protocols.bodies import TurnContext
 from gateway.protocols.delivery import deliver_stream
 from gateway.protocols.endpoint import Edge, bearer_keys, check_model, context_of
+from gateway.protocols.http import NORMAL
 from gateway.protocols.responses import frames
 from gateway.protocols.responses.chain import NOTHING, Chain, Memory, Past
 from gateway.protocols.responses.frames import Create, Heard
 from gateway.protocols.responses.parse import turn_of
 from gateway.protocols.responses.response import response_id
 from gateway.protocols.websocket import (
-    NORMAL,
     POLICY,
     RESTART,
     Inbox,
@@ -93,8 +93,10 @@ _SWITCHED_OFF = ErrorInfo(
 class _Messages:
     """The sink of one answer; see protocols/delivery.py."""
 
-    def __init__(self, socket: Socket) -> None:
+    def __init__(self, socket: Socket, previous: str) -> None:
+        """`previous`: the response that the request goes on from, if any."""
         self.heard = Heard()
+        self._previous = previous
         self._socket = socket
         self._events = frames.Events()
 
@@ -105,13 +107,15 @@ class _Messages:
         events = list(self._events.of(data, last=last))
         for event in events:
             self.heard.hear(event)
+        if self._previous:
+            events = [frames.gone_on_from(event, self._previous) for event in events]
         await self._socket.send(events)
 
     async def refuse(self, answer: Answer, headers: Headers) -> None:
         if answer.status == 200:  # told as a stream of its own
             await self._socket.say(*self._events.of(answer.body, last=True))
         else:
-            await self._socket.say(frames.error_frame(answer))
+            await self._socket.say(frames.error_frame(answer, (*headers, *self._socket.named)))
 
 
 class _Connection:
@@ -237,7 +241,8 @@ class _Connection:
             await self._say_error(error, stream_id)
 
     async def _say_error(self, error: GatewayError, stream_id: str = "") -> None:
-        await self._socket.say(frames.error_frame(self._protocol.error(error_info(error)), stream_id))
+        answer = self._protocol.error(error_info(error))
+        await self._socket.say(frames.error_frame(answer, self._socket.named, stream_id))
 
     async def _create(self, create: Create) -> None:
         """Raises GatewayError when nothing was begun."""
@@ -301,7 +306,7 @@ class _Connection:
 
     async def _run(self, create: Create, past: Past, turn: Turn) -> None:
         self._turns += 1
-        sink = _Messages(self._socket)
+        sink = _Messages(self._socket, create.previous)
         run = self._edge.engine.run_turn(turn)
         whole = await deliver_stream(sink, self._socket, run, turn, self._told(turn))
         if not whole:

@@ -4,7 +4,8 @@ import pytest
 
 from gateway.app import build_app
 from gateway.turn.request import Turn
-from tests.support.edge import Driver, FakeDeps, FakeEngine, call, chat, chat_body
+from tests.support.edge import Driver, FakeDeps, FakeEngine, call, chat, chat_body, serving
+from tests.support.sockets import refusal
 
 
 @pytest.mark.parametrize("path", ["/v1", "/v1/nope", "/v1/chat/completions/", "/v2/chat/completions"])
@@ -19,6 +20,15 @@ async def test_an_unknown_path_is_404_in_the_envelope(path: str) -> None:
             "code": "unknown_url",
         }
     }
+
+
+@pytest.mark.parametrize("path", ["/v1/v1/responses", "/v1/chat/completions"])
+async def test_a_websocket_where_none_is_is_refused_as_an_unknown_path(path: str) -> None:
+    async with serving(build_app(FakeDeps())) as url:
+        status, body, headers = await refusal(url, path=path)
+    assert (status, body["error"]["code"]) == (404, "unknown_url")
+    assert body["error"]["message"].startswith(f"Unknown path: a WebSocket at {path}")
+    assert "x-request-id" in headers
 
 
 async def test_an_unknown_websocket_is_closed() -> None:

@@ -218,7 +218,7 @@ def test_an_event_that_lacks_its_end_counts_at_the_end() -> None:
 
 def test_an_error_is_the_answer_that_http_would_give() -> None:
     error = ErrorInfo(kind=ErrorKind.RATE_LIMITED, message="wait", retryable=True, retry_after_s=1.2)
-    frame: Any = loads(frames.error_frame(error_answer(error), "lane-1"))
+    frame: Any = loads(frames.error_frame(error_answer(error), ((b"x-turn-id", b"t1"),), "lane-1"))
     assert frame == {
         "type": "error",
         "status": 429,
@@ -228,9 +228,20 @@ def test_an_error_is_the_answer_that_http_would_give() -> None:
             "param": None,
             "code": "rate_limit_exceeded",
         },
-        "headers": {"retry-after": "2"},
+        "headers": {"retry-after": "2", "x-turn-id": "t1"},
         "stream_id": "lane-1",
     }
+
+
+def test_an_event_that_repeats_its_request_names_what_it_went_on_from() -> None:
+    event = b'{"type":"response.created", "response":{"id":"r2","previous_response_id":null,"output":[ ]}}'
+    assert frames.gone_on_from(event, "r1") == event.replace(b"null", b'"r1"')
+    for other in (
+        b'{"type":"response.output_text.delta","delta":"\\"response\\""}',
+        b'{"type":"response.output_item.done","item":{"response":1}}',
+        b'{"type":"response.completed","response":{"id":"r2"}}',
+    ):
+        assert frames.gone_on_from(other, "r1") is other
 
 
 def test_an_answer_without_an_envelope_is_the_error() -> None:

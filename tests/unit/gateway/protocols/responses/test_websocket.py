@@ -200,8 +200,9 @@ async def test_cv_31_rp_91_the_conversation_goes_on() -> None:
     deps = FakeDeps()
     async with talk(deps) as on:
         first = await on.turn("one")
-        await on.turn("two")
+        second = await on.turn("two")
         await on.turn("three", model=None)
+    assert second.last["response"]["previous_response_id"] == first.last["response"]["id"]
     assert [words(given) for given in inputs(deps)] == [
         ["one"],
         ["one", "hi", "two"],
@@ -392,6 +393,7 @@ async def test_a_failure_before_content_has_its_status() -> None:
             answer = await on.ask("x")
             assert answer.error == (429, "queue_timeout", None)
             assert answer.last["headers"]["retry-after"] == "2"
+            assert {"x-turn-id", "x-request-id"} <= answer.last["headers"].keys()
 
 
 async def test_codex_is_told_of_it_in_its_own_words() -> None:
