@@ -197,8 +197,9 @@ def error_frame(answer: Answer, named: Headers = (), stream_id: str = "") -> byt
     error = member(answer.body, "error")
     frame["error"] = fragment((error or answer.body).decode())
     # Whether to come again is said to clients of HTTP; here the code says it.
-    if wait := [value for name, value in answer.headers if name == b"retry-after"]:
-        frame["headers"] = {"retry-after": wait[0].decode()}
+    wait = [header for header in answer.headers if header[0] == b"retry-after"]
+    if headers := {name.decode(): value.decode("latin-1") for name, value in (*wait, *named)}:
+        frame["headers"] = headers
     if stream_id:
         frame["stream_id"] = stream_id
     return dumps(frame)
