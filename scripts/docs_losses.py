@@ -13,7 +13,8 @@ ROOT = Path(__file__).resolve().parent.parent
 INTRO = """
 What a request asked for and could not get is a *loss*: the turn goes on without it, and the answer says so
 in its header `x-gateway-losses`, as `place:reason` with commas between, such as
-`max_output_tokens:unsupported, messages.2.content.1:placeholder`. There is no header when nothing was lost, and none over a WebSocket.
+`max_output_tokens:unsupported, messages.2.content.1:placeholder`. There is no header when nothing was lost,
+and none over a WebSocket.
 What is longer than 1,024 bytes ends in `and 3 more`. A stream's header tells what was known when it began;
 what was left out of the answer itself (`not-in-…`, `only-one-…`, `cut-short` and the like) is known later
 and stands, with all others, in the attribute `gateway.losses` of the attempt's span.
