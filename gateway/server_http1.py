@@ -68,9 +68,7 @@ class LeanStream(TellingStream):
         elif type(event) is EndBody and self._ended:
             return
         elif type(event) is Request:
-            self._missing = next(
-                (int(value) for name, value in event.headers if name == b"content-length"), 0
-            )
+            self._missing = _length(event.headers)
         await super().handle(event)
 
     async def app_send(self, message: ASGISendEvent | None) -> None:
@@ -134,6 +132,14 @@ class LeanStream(TellingStream):
             if connection.their_state is not h11.ERROR:
                 raise
             return b""
+
+
+def _length(headers: Iterable[tuple[bytes, bytes]]) -> int:
+    """Of a request's body; 0 when its head does not say: a chunked body is as long as it is, whatever stands
+    beside that.
+    """
+    fields = dict(headers)
+    return 0 if b"transfer-encoding" in fields else int(fields.get(b"content-length", 0))
 
 
 def _checked(headers: Sequence[tuple[bytes, bytes]]) -> Headers | list[tuple[bytes, bytes]]:

@@ -156,6 +156,26 @@ async def test_head_asks_for_no_body_and_gets_none(app: App) -> None:
         assert following.startswith(b"HTTP/1.1 204"), "a body went out that nobody asked for"
 
 
+@pytest.mark.parametrize("length", [b"1", b"3", b"6", b"100"])
+async def test_a_chunked_body_ends_at_its_last_chunk_whatever_length_stands_beside_it(length: bytes) -> None:
+    """The same request must mean the same to whoever relays it, and to us."""
+    server_http1.apply()
+
+    async def echoing(scope: Message, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            read, more = b"", True
+            while more:
+                message = await receive()
+                read, more = read + message["body"], message["more_body"]
+            await send(start(content_length=str(len(read))))
+            await send(body(read, more=False))
+
+    chunks = (b"1\r\na\r\n", b"2\r\nbc\r\n", b"3\r\ndef\r\n0\r\n\r\n")
+    head = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %b\r\ntransfer-encoding: chunked\r\n\r\n" % length
+    async with serving(echoing) as address, Client(address) as client:
+        assert (await client.ask(head + b"".join(chunks)))[2] == [b"abcdef"]
+
+
 async def test_an_application_that_dies_behind_the_head_answers_500(app: App) -> None:
     async with serving(app) as address, Client(address) as client:
         status, headers, _ = await client.ask(GET % b"/dies")
