@@ -111,10 +111,15 @@ class Connections:
         """Raises TimeoutError, OSError, ValueError and aiohttp.ClientError."""
         target = self._target(url, proxy, self._loop)
         connector = self._fresh if fresh else self._pooled
-        connection = await connector.connect(target.template, [], _timeout(within_s))
-        protocol = connection.protocol
-        assert protocol is not None
-        reused = protocol in self._used
+        while True:
+            connection = await connector.connect(target.template, [], _timeout(within_s))
+            protocol = connection.protocol
+            assert protocol is not None
+            reused = protocol in self._used
+            if not (reused and protocol.should_close):
+                break
+            # It has spoken while nobody asked, and that would be taken for the answer to what is asked now.
+            connection.close()
         if not (reused or fresh):
             self._used.add(protocol)
         return PooledConnection(target, connection, protocol, reused=reused)

@@ -159,6 +159,34 @@ async def test_whoever_waits_for_an_answer_can_be_given_an_error_and_the_connect
                 await asyncio.sleep(0)
 
 
+async def test_an_upstream_that_speaks_while_nobody_asks_is_not_asked_again_there() -> None:
+    """It would be the answer to somebody else's question, and every later one with it."""
+    go_on, connected = asyncio.Event(), 0
+
+    async def upstream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connected
+        connected += 1
+        await reader.readuntil(b"body")
+        writer.write(OK)
+        await go_on.wait()
+        with contextlib.suppress(ConnectionError):
+            writer.write(OK.replace(b"ok", b"no"))
+            await reader.read()
+        writer.close()
+
+    listener = await asyncio.start_server(upstream, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/x"
+    async with listener, contextlib.aclosing(Connections(ssl.create_default_context())) as connections:
+        for fresh in (False, True, False):  # by the time the second is answered, the first has said more
+            connection = await taken(connections, url, fresh=fresh)
+            assert not connection.reused
+            reply = await connection.post({}, b"body")
+            assert await reply.content.read() == b"ok"
+            reply.close()
+            go_on.set()
+        assert connected == 3
+
+
 async def test_what_cannot_be_written_gives_its_connection_up() -> None:
     upstream = Upstream(OK)
     async with asking(upstream) as (connections, url):
