@@ -113,6 +113,8 @@ class SoundStream(WSStream):
 
     async def _handle_events(self) -> None:
         for event in self.connection.events():
+            if self._over.is_set():
+                return  # the client has gone: whatever else it sent, nobody takes an answer
             if isinstance(event, Message):
                 self.buffer.extend(event)
                 if event.message_finished:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import secrets
+import socket
 import struct
 from collections.abc import AsyncIterator
 from typing import Any
@@ -255,6 +256,24 @@ async def test_a_client_that_does_not_read_holds_nobody(app: App, monkeypatch: p
         await until(lambda: connection_tasks() == [], "the connection to be over", within_s=5)
         writer.close()
         assert reader is not None
+
+
+async def test_what_a_client_sent_before_it_left_is_not_answered(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each answer on a connection that is lost would be a line in the log."""
+    async with serving(app) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(url))
+        writer.write(HANDSHAKE % b"/")
+        await reader.readuntil(b"\r\n\r\n")
+        writer.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        )
+        writer.write(b"\x89\x80\0\0\0\0" * 1000)
+        writer.transport.abort()
+        async with asyncio.timeout(10):
+            await app.ended.wait()
+    assert caplog.messages == []
 
 
 async def test_pings_end_with_their_connection(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
