@@ -5,6 +5,9 @@
   bound, and no send of ours ever waits. With the buffer's own level as the measure, sends wait, and our
   deadline for stalled readers holds (protocols/delivery.py). A stream that ends with data nobody took is
   reset, and its buffer freed.
+- A stream over HTTP/2 that is closed while its data is written, which waits when the client reads nothing at
+  all, ends the one task that writes for its connection: nothing is said on any of its streams any more. It
+  ends alone.
 - HTTP/2 requests that make no sense, and data for a stream that was answered meanwhile, end in an exception
   that takes the connection and all its other streams along. The one stream is reset instead.
 - An upgrade from HTTP/1.1 with settings that make no sense ends with its connection, not with an exception.
@@ -43,6 +46,18 @@ async def _pop(self: server.StreamBuffer, max_length: int) -> bytes:
     if len(self.buffer) == 0:
         await self._is_empty.set()
     return data
+
+
+_send_data = server.H2Protocol._send_data
+
+
+async def _send_of_known(self: server.H2Protocol, stream_id: int) -> None:
+    """As the original, which looks for the stream's buffer again when it has written."""
+    try:
+        await _send_data(self, stream_id)
+    except KeyError:
+        with contextlib.suppress(KeyError):
+            self.priority.remove_stream(stream_id)
 
 
 _close_stream = server.H2Protocol._close_stream
@@ -176,5 +191,6 @@ def apply() -> None:
     server.H2Protocol._create_stream = _create_sound_stream  # type: ignore[method-assign]
     server.H2Protocol._handle_events = _handle_known  # type: ignore[method-assign]
     server.StreamBuffer.pop = _pop  # type: ignore[method-assign]
+    server.H2Protocol._send_data = _send_of_known  # type: ignore[method-assign]
     server.H2Protocol._close_stream = _close_and_reset  # type: ignore[method-assign]
     server.H2Protocol.initiate = _initiate_or_close  # type: ignore[method-assign]

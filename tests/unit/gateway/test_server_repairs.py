@@ -10,6 +10,7 @@ from typing import Any
 import h2.config
 import h2.connection
 import h2.events
+import h2.settings
 import pytest
 
 from gateway import server_repairs
@@ -64,6 +65,47 @@ async def test_a_client_that_does_not_read_stops_the_sender_and_is_reset(app: En
         window = sum(len(e.data or b"") for e in events if isinstance(e, h2.events.DataReceived))
         assert 0 < app.sent < window + 3 * 2 * 2**14, "sent far more than the window and one buffer"
         assert app.ended.is_set()
+        writer.close()
+
+
+async def test_a_stream_given_up_while_it_is_written_leaves_the_others_of_its_connection() -> None:
+    """The windows are wide open, but nobody reads the connection."""
+    given_up = asyncio.Event()
+
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        if scope["path"] == "/short":
+            await send({"type": "http.response.body", "body": b"ok"})
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1.0):
+                while not given_up.is_set():
+                    await send({"type": "http.response.body", "body": CHUNK * 16, "more_body": True})
+                    await asyncio.sleep(0)
+        given_up.set()
+
+    def asking(path: str) -> list[tuple[str, str]]:
+        return [(":method", "GET"), (":path", path), (":scheme", "http"), (":authority", "x")]
+
+    server_repairs.apply()
+    async with serving(app) as address, asyncio.timeout(20):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(address), limit=4096)
+        client = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+        client.initiate_connection()
+        client.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 2**31 - 1})
+        client.increment_flow_control_window(2**30)
+        client.send_headers(1, asking("/long"), end_stream=True)
+        writer.write(client.data_to_send())
+        await given_up.wait()
+        client.send_headers(3, asking("/short"), end_stream=True)
+        writer.write(client.data_to_send())
+        events: list[h2.events.Event] = []
+        while not any(isinstance(event, h2.events.StreamEnded) and event.stream_id == 3 for event in events):
+            data = await reader.read(65536)
+            assert data, "the connection was closed instead of the stream"
+            events += client.receive_data(data)
         writer.close()
 
 
