@@ -250,7 +250,8 @@ async def _idle_timeout(self: TCPServer) -> None:
     left_s = timeout_s
     while left_s > 0:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.context.terminated.wait(), left_s)
+            async with asyncio.timeout(left_s):  # wait_for() would need a task, 2 kB more a connection
+                await self.context.terminated.wait()
         since = _idle_since[self]
         if self.context.terminated.is_set():
             if since is None:
