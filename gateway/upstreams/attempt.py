@@ -157,9 +157,10 @@ class Attempt:
             if last:
                 yield last
         except GatewayError as error:
-            failure = await self._broken_off(error)
             if not self._content:
-                raise failure from None
+                # By no name of ours: it holds the error, which holds this frame.
+                raise await self._broken_off(error) from None
+            await self._broken_off(error)
             yield [Frame((TurnFailed(error_info(error)),))]
 
     async def _broken_off(self, error: GatewayError) -> AttemptFailed:
