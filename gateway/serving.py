@@ -16,12 +16,12 @@ from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
 from starlette.types import ASGIApp
 
-from gateway import server_disconnects, server_http1, server_repairs, server_websocket
 from gateway.container import open_deps
 from gateway.engine.drain import Drain
 from gateway.kernel.aio import Tasks
 from gateway.kernel.errors import GatewayError
 from gateway.kernel.signals import TOLD_TWICE, stop_signals
+from gateway.server import disconnects, http1, repairs, websocket
 from gateway.settings import GatewaySettings, ServerSettings
 from gateway.telemetry.logs import server_logger, setup_logs
 
@@ -62,10 +62,10 @@ def listen(host: str, port: int) -> socket.socket:
 
 def prepare_server() -> None:
     """What is ours in Hypercorn."""
-    server_repairs.apply()
-    server_disconnects.apply()
-    server_http1.apply()
-    server_websocket.apply()
+    repairs.apply()
+    disconnects.apply()
+    http1.apply()
+    websocket.apply()
 
 
 def hypercorn_config(

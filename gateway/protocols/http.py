@@ -3,7 +3,7 @@
 Knows no protocol and no turn in detail; protocols/endpoint.py puts the pieces together, protocols/delivery.py
 brings a turn's answer to its client. Facts about the server (measured on Hypercorn 0.18): it announces ASGI
 2.1, so that only a pending `receive()` learns that a client has gone, and `send` raises nothing afterwards.
-Ours tells it to whoever asks, under ON_DISCONNECT in the scope; see server_disconnects.py.
+Ours tells it to whoever asks, under ON_DISCONNECT in the scope; see server/disconnects.py.
 """
 
 import asyncio

@@ -23,7 +23,7 @@ from gateway.telemetry.sockets import SocketCounts
 log = logging.getLogger(__name__)
 
 TOO_LARGE = "gateway.too_large"
-"""In a message that the server has thrown away for its size (gateway/server_websocket.py)."""
+"""In a message that the server has thrown away for its size (gateway/server/websocket.py)."""
 TEXTS = "gateway.texts"
 """Of a message that is several; what such a server is known by."""
 MAX_WAITING = 8

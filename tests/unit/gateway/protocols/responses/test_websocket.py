@@ -11,13 +11,13 @@ import msgspec
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from gateway import server_websocket
 from gateway.access.keys import ApiKey, KeyRing
 from gateway.access.tiers import Tiers
 from gateway.app import build_app
 from gateway.kernel.errors import ErrorKind, QueueTimeout
 from gateway.kernel.json import dumps
 from gateway.protocols.http import EdgeLimits
+from gateway.server import websocket
 from gateway.turn.events import (
     ErrorInfo,
     ItemDone,
@@ -40,7 +40,7 @@ CODEX = "codex_cli_rs/0.130.0 (Linux)"
 
 @pytest.fixture(autouse=True)
 def sound_server() -> None:
-    server_websocket.apply()
+    websocket.apply()
 
 
 @contextlib.asynccontextmanager

@@ -1,4 +1,4 @@
-"""h11 0.16 with a short way for what nearly every client does; for server_http1.py alone.
+"""h11 0.16 with a short way for what nearly every client does; for server/http1.py alone.
 
 A plain head (one space behind each colon, no folded lines) is read with two expressions, and pieces and ends
 of bodies pass a state machine that only looks whether anything else is under way. Everything else takes h11's

@@ -20,8 +20,8 @@ from websockets.exceptions import ConnectionClosed
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import CloseConnection, Event, TextMessage
 
-from gateway import server_http1, server_repairs, server_websocket
 from gateway.protocols.websocket import TEXTS, TOO_LARGE
+from gateway.server import http1, repairs, websocket
 from tests.support.clients import until
 from tests.support.edge import serving
 
@@ -80,9 +80,9 @@ class App:
 
 @pytest.fixture
 async def app() -> AsyncIterator[App]:
-    server_repairs.apply()
-    server_http1.apply()
-    server_websocket.apply()
+    repairs.apply()
+    http1.apply()
+    websocket.apply()
     yield App()
 
 
@@ -172,7 +172,7 @@ def connection_tasks() -> list[str]:
 def test_a_message_is_framed_as_the_library_frames_it(size: int) -> None:
     text = ("é" + "x" * size)[:size]
     library = Connection(ConnectionType.SERVER)
-    assert server_websocket.text_frame(text.encode()) == library.send(TextMessage(data=text))
+    assert websocket.text_frame(text.encode()) == library.send(TextMessage(data=text))
 
 
 # -- frames that make no sense ----------------------------------------------------------------------------
@@ -248,7 +248,7 @@ async def test_a_refusal_leaves_in_one_write_and_closes(app: App) -> None:
 
 async def test_a_client_that_does_not_read_holds_nobody(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     """The application gives it up in the middle of a write; no goodbye waits behind that."""
-    monkeypatch.setattr(server_repairs, "LINGER_S", 0.2)
+    monkeypatch.setattr(repairs, "LINGER_S", 0.2)
     async with serving(app) as url:
         reader, writer = await asyncio.open_connection("127.0.0.1", port_of(url), limit=1024)
         writer.write(HANDSHAKE % b"/floods")

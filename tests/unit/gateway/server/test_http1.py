@@ -11,7 +11,7 @@ import h11
 import pytest
 from hypercorn.config import Config
 
-from gateway import server_http1, server_repairs
+from gateway.server import http1, repairs
 from tests.support.edge import serving
 
 Message = dict[str, Any]
@@ -73,7 +73,7 @@ ANSWERS = {
 
 @pytest.fixture
 async def app() -> AsyncIterator[App]:
-    server_http1.apply()
+    http1.apply()
     yield App()
 
 
@@ -159,7 +159,7 @@ async def test_head_asks_for_no_body_and_gets_none(app: App) -> None:
 @pytest.mark.parametrize("length", [b"1", b"3", b"6", b"100"])
 async def test_a_chunked_body_ends_at_its_last_chunk_whatever_length_stands_beside_it(length: bytes) -> None:
     """The same request must mean the same to whoever relays it, and to us."""
-    server_http1.apply()
+    http1.apply()
 
     async def echoing(scope: Message, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
@@ -225,8 +225,8 @@ async def test_a_client_that_leaves_while_it_is_sent_to_is_noticed(app: App) -> 
 
 async def test_a_client_that_never_reads_is_sent_no_second_answer() -> None:
     """The first, as large as it is, waits for it until it is given up."""
-    server_http1.apply()
-    server_repairs.apply()
+    http1.apply()
+    repairs.apply()
     asked = 0
 
     async def large(scope: Message, receive: Any, send: Any) -> None:

@@ -13,7 +13,7 @@ import h2.events
 import h2.settings
 import pytest
 
-from gateway import server_repairs
+from gateway.server import repairs
 from tests.support.edge import serving
 
 CHUNK = b"x" * 4096
@@ -43,7 +43,7 @@ class Endless:
 
 @pytest.fixture
 async def app() -> AsyncIterator[Endless]:
-    server_repairs.apply()
+    repairs.apply()
     yield Endless()
 
 
@@ -89,7 +89,7 @@ async def test_a_stream_given_up_while_it_is_written_leaves_the_others_of_its_co
     def asking(path: str) -> list[tuple[str, str]]:
         return [(":method", "GET"), (":path", path), (":scheme", "http"), (":authority", "x")]
 
-    server_repairs.apply()
+    repairs.apply()
     async with serving(app) as address, asyncio.timeout(20):
         reader, writer = await asyncio.open_connection("127.0.0.1", port_of(address), limit=4096)
         client = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
@@ -151,7 +151,7 @@ def descriptors() -> int:
 
 
 async def test_a_connection_that_its_client_has_closed_is_given_up_at_once() -> None:
-    server_repairs.apply()
+    repairs.apply()
     async with serving(Greeting()) as address:
         before = descriptors()
         for _ in range(20):
@@ -169,7 +169,7 @@ async def test_a_client_that_never_reads_does_not_keep_what_was_for_it(
     app: Endless, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The application gives up first; the client stays connected."""
-    monkeypatch.setattr(server_repairs, "LINGER_S", 0.2)
+    monkeypatch.setattr(repairs, "LINGER_S", 0.2)
     async with serving(app) as address:
         before = descriptors()
         with contextlib.ExitStack() as clients:
@@ -191,7 +191,7 @@ async def breaking_off(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 
 async def test_requests_behind_an_answer_that_breaks_off_leave_no_task() -> None:
-    server_repairs.apply()
+    repairs.apply()
     async with serving(breaking_off) as address:
         before = len(asyncio.all_tasks())
         for _ in range(5):
@@ -214,7 +214,7 @@ async def test_requests_behind_an_answer_that_breaks_off_leave_no_task() -> None
     ],
 )
 async def test_a_request_that_makes_no_sense_is_reset_alone(bad: list[tuple[bytes, bytes]]) -> None:
-    server_repairs.apply()
+    repairs.apply()
     app = Greeting()
     async with serving(app) as address:
         reader, writer = await asyncio.open_connection("127.0.0.1", port_of(address))

@@ -9,8 +9,8 @@ import h2.config
 import h2.connection
 import pytest
 
-from gateway import server_disconnects, server_http1
 from gateway.protocols.http import ON_DISCONNECT
+from gateway.server import disconnects, http1
 from tests.support.edge import serving
 
 
@@ -48,8 +48,8 @@ class App:
 
 @pytest.fixture
 async def app() -> AsyncIterator[App]:
-    server_disconnects.apply()
-    server_http1.apply()
+    disconnects.apply()
+    http1.apply()
     yield App()
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.server_h11 import PlainConnection
+from gateway.server.h11 import PlainConnection
 
 LIMIT = 2048
 
@@ -191,7 +191,7 @@ def test_an_answer_that_is_not_as_long_as_it_said_is_refused_alike(length: int, 
 
 
 def test_a_plain_head_takes_the_short_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.server_h11.read_any_head", None)
+    monkeypatch.setattr("gateway.server.h11.read_any_head", None)
     connection = PlainConnection(h11.SERVER)
     connection.receive_data(b"POST /v1/responses HTTP/1.1\r\nHost: x\r\ncontent-length: 2\r\n\r\nok")
     request = connection.next_event()

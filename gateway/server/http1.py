@@ -1,6 +1,6 @@
 """HTTP/1.1 with less work in Hypercorn 0.18: applied once, before serving. ADR 14 has the figures.
 
-What goes over the wire is what Hypercorn would send, framed and checked by h11 (as in server_h11.py), but:
+What goes over the wire is what Hypercorn would send, framed and checked by h11 (as in server/h11.py), but:
 
 - The head of an answer leaves with the first piece of its body, as ASGI has it, and the last piece with the
   end: a whole answer is one write, not three.
@@ -35,8 +35,8 @@ from hypercorn.typing import ASGISendEvent
 from hypercorn.utils import build_and_validate_headers, suppress_body
 
 from gateway.kernel.clock import SystemClock
-from gateway.server_disconnects import TellingStream
-from gateway.server_h11 import PlainConnection
+from gateway.server.disconnects import TellingStream
+from gateway.server.h11 import PlainConnection
 
 _CHUNKED: Final = b"\r\ntransfer-encoding: chunked\r\n"
 _END: Final = h11.EndOfMessage()
