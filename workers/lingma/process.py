@@ -5,13 +5,16 @@ even when that is killed (launcher.py). No zombies: whoever exits is reaped at o
 """
 
 import asyncio
+import contextlib
 import logging
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Final
 
 from gateway.kernel.aio import shielded
 from workers.lingma.config import SIMULATOR, InstanceConfig, arguments, program
@@ -244,6 +247,13 @@ class _OutputLog(asyncio.Protocol):
             log.debug("lingma.output", extra={"instance": self._instance, "line": text})
 
 
+QUIET_PORTS: Final = range(22_000, 32_000)
+"""Linux as it comes gives these to no outgoing connection: what is free now is still free when the subprocess
+has started.
+"""
+QUIET_TRIES: Final = 20
+
+
 def choose_ports(*wanted: int) -> list[int]:
     """A different port of 127.0.0.1 for each wish: the wished one when it is free, else any free one."""
     held: list[socket.socket] = []
@@ -256,6 +266,19 @@ def choose_ports(*wanted: int) -> list[int]:
 
 
 def _bound(port: int) -> socket.socket:
+    if port:
+        try:
+            return _listening(port)
+        except OSError:
+            log.warning("lingma.port_taken", extra={"port": port})
+    for quiet in random.sample(QUIET_PORTS, QUIET_TRIES):
+        with contextlib.suppress(OSError):
+            return _listening(quiet)
+    return _listening(0)
+
+
+def _listening(port: int) -> socket.socket:
+    """Raises OSError when somebody else does."""
     holder = socket.socket()
     # A port that only lingers after an earlier run is free for us, as it is for the subprocess.
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -263,9 +286,8 @@ def _bound(port: int) -> socket.socket:
         holder.bind(("127.0.0.1", port))
         holder.listen(1)  # before that, two may share the port
     except OSError:
-        log.warning("lingma.port_taken", extra={"port": port})
         holder.close()
-        return _bound(0)
+        raise
     return holder
 
 

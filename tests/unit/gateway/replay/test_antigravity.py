@@ -232,7 +232,7 @@ async def test_a_read_that_fails_finds_nothing_and_says_so(
     assert (record.message, record.levelno) == ("replay.degraded", logging.WARNING)
     assert vars(record)["stage"] == "read"
     assert (vars(record)["scope"], vars(record)["session_kind"]) == (SCOPE.digest, "session")
-    assert "4242" not in str(vars(record))
+    assert "4242" not in " ".join(value for value in vars(record).values() if isinstance(value, str))
     with pytest.raises(StoreUnavailable):
         await AntigravityReplay(kv, strict=True).read(SCOPE)
 

@@ -15,7 +15,7 @@ import pytest
 from workers.lingma.config import InstanceConfig
 from workers.lingma.errors import LingmaStartFailed
 from workers.lingma.leftover import PID_FILE, PidRecord, start_ticks, write_pid_file
-from workers.lingma.process import LingmaProcess, accepts, choose_ports
+from workers.lingma.process import QUIET_PORTS, LingmaProcess, accepts, choose_ports
 
 FAKES = Path(__file__).parents[3] / "fakes"
 CHILD = FAKES / "lingma_child.py"
@@ -285,5 +285,6 @@ async def test_secrets_are_not_passed_on(tmp_path: Path, monkeypatch: pytest.Mon
 def test_ports_are_free_and_different() -> None:
     ports = choose_ports(0, 0, 0)
     assert len(set(ports)) == 3
+    assert all(port in QUIET_PORTS for port in ports), "no outgoing connection takes one meanwhile"
     assert choose_ports(ports[0], ports[0])[0] == ports[0]
     assert len(set(choose_ports(ports[0], ports[0]))) == 2
