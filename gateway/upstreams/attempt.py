@@ -8,7 +8,7 @@ the turn is over, so that its next turn finds it.
 
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -138,11 +138,11 @@ class Attempt:
             request = await self._lane.request()
             self._account = Account(request.upstream, self._call.account)
             self._secrets = request.secrets
+            last: Burst = []
             with (
                 self._call.stage("POST") as stage,
-                contextlib.closing(await self._asked(request, stage)) as answer,
+                self._closing(await self._asked(request, stage)) as answer,
             ):
-                last: Burst = []
                 await self._accepted(answer)
                 if "event-stream" in answer.headers.get("content-type", "").lower():
                     async with contextlib.aclosing(self._streamed(answer)) as bursts:
@@ -162,6 +162,13 @@ class Attempt:
                 raise await self._broken_off(error) from None
             await self._broken_off(error)
             yield [Frame((TurnFailed(error_info(error)),))]
+
+    @contextlib.contextmanager
+    def _closing(self, answer: UpstreamAnswer) -> Iterator[UpstreamAnswer]:
+        try:
+            yield answer
+        finally:
+            answer.close(ended=self._lane.ended)
 
     async def _broken_off(self, error: GatewayError) -> AttemptFailed:
         """What that means for the next attempt, for the credential and for what is remembered."""

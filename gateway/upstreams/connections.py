@@ -9,7 +9,7 @@ import asyncio
 import re
 import ssl
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Final
 
@@ -24,6 +24,8 @@ KEEPALIVE_S: Final = 30.0
 READ_BYTES: Final = 256 * 1024
 """What one read takes at most: events that wait for a slow client are decoded in pieces of this size."""
 MAX_TARGETS: Final = 256
+END_S: Final = 1.0
+"""How long the end of a body may come behind its last word."""
 MAX_JOINED: Final = 64 * 1024
 """Bytes of a body that is copied behind its head, to leave in one piece."""
 _SWITCHING: Final = 101
@@ -68,24 +70,37 @@ class Target:
 class Reply:
     """The head of an answer, and its body to be read. Close it."""
 
-    __slots__ = ("_connection", "content", "headers", "status")
+    __slots__ = ("_connection", "_pool", "content", "headers", "status")
 
-    def __init__(self, connection: Connection, message: RawResponseMessage, content: StreamReader) -> None:
+    def __init__(
+        self,
+        pool: "Connections",
+        connection: Connection,
+        message: RawResponseMessage,
+        content: StreamReader,
+    ) -> None:
+        self._pool = pool
         self._connection = connection
         self.status = message.code
         self.headers = message.headers
         self.content = content
 
-    def close(self) -> None:
+    def close(self, *, ended: bool = False) -> None:
         """Give the connection back behind the end of the body; before it, the connection is closed, which is
-        how an upstream learns that nobody listens any more.
+        how an upstream learns that nobody listens any more. `ended`: the body has said its last word, and its
+        end is waited for a little: often it comes by itself, and a new connection costs a handshake.
         """
-        transport = self._connection.transport
+        connection = self._connection
+        transport = connection.transport
         unsent = transport is not None and transport.get_write_buffer_size()
-        if self.content.is_eof() and not unsent and self.status != _SWITCHING:
-            self._connection.release()
+        if unsent or self.status == _SWITCHING:
+            connection.close()
+        elif self.content.is_eof():
+            connection.release()
+        elif ended and self.content.exception() is None:
+            self._pool.wait_for_end(connection, self.content)
         else:
-            self._connection.close()
+            connection.close()
 
 
 class Connections:
@@ -98,10 +113,14 @@ class Connections:
         self._fresh = aiohttp.TCPConnector(limit=0, ttl_dns_cache=60, force_close=True, ssl=trusted)
         """Its connections are for one request each."""
         self._used: weakref.WeakSet[ResponseHandler] = weakref.WeakSet()
+        self._ending: dict[Connection, asyncio.TimerHandle] = {}
+        """Those whose answers have said their last word, and when that is not waited for any more."""
         self._loop = asyncio.get_running_loop()
         self._target = lru_cache(MAX_TARGETS)(Target)
 
     async def aclose(self) -> None:
+        for connection in list(self._ending):
+            self._over(connection, connection.close)
         await self._pooled.close()
         await self._fresh.close()
 
@@ -122,15 +141,32 @@ class Connections:
             connection.close()
         if not (reused or fresh):
             self._used.add(protocol)
-        return PooledConnection(target, connection, protocol, reused=reused)
+        return PooledConnection(self, target, connection, protocol, reused=reused)
+
+    def wait_for_end(self, connection: Connection, content: StreamReader) -> None:
+        """Give the connection back at the end of its body, or close it when that takes too long."""
+        self._ending[connection] = self._loop.call_later(END_S, self._over, connection, connection.close)
+        content.on_eof(lambda: self._over(connection, connection.release))
+
+    def _over(self, connection: Connection, end: Callable[[], None]) -> None:
+        if (timer := self._ending.pop(connection, None)) is not None:
+            timer.cancel()
+            end()
 
 
 class PooledConnection:
     """A connection for one request."""
 
     def __init__(
-        self, target: Target, connection: Connection, protocol: ResponseHandler, *, reused: bool
+        self,
+        pool: Connections,
+        target: Target,
+        connection: Connection,
+        protocol: ResponseHandler,
+        *,
+        reused: bool,
     ) -> None:
+        self._pool = pool
         self._target = target
         self._connection = connection
         self._protocol = protocol
@@ -157,7 +193,7 @@ class PooledConnection:
             while True:
                 message, content = await protocol.read()
                 if message.code >= 200 or message.code == _SWITCHING:
-                    return Reply(connection, message, content)
+                    return Reply(self._pool, connection, message, content)
         except BaseException:
             connection.close()
             raise

@@ -86,7 +86,7 @@ class UpstreamAnswer:
         self.headers = reply.headers
         """Names in any case."""
         self.close = reply.close
-        """Before the end of the body this ends the upstream's work, too."""
+        """See Reply.close: before the end of the body this ends the upstream's work, too."""
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The body as it arrives, what came together in one piece. Raises UpstreamError."""

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import aiohttp
 import pytest
@@ -127,6 +127,68 @@ async def test_a_fresh_connection_is_for_one_request() -> None:
             assert await reply.content.read() == b"ok"
             reply.close()
         assert upstream.connections == 2
+
+
+class Late(Upstream):
+    """Says all but the end of a chunked body; the end comes when it may, or never."""
+
+    def __init__(self) -> None:
+        super().__init__(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n")
+        self.says_the_end: Callable[[], None] | None = None
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.says_the_end = lambda: writer.write(b"0\r\n\r\n")
+        await super().__call__(reader, writer)
+
+
+async def asked_and_closed(connections: Connections, url: str, *, ended: bool) -> bool:
+    """Whether the connection had been used before."""
+    connection = await taken(connections, url)
+    reply = await connection.post({}, b"body")
+    assert await reply.content.readany() == b"ok"
+    reply.close(ended=ended)
+    return connection.reused
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+async def test_an_answer_whose_end_comes_late_gives_its_connection_back_by_itself() -> None:
+    upstream = Late()
+    async with asking(upstream) as (connections, url):
+        assert not await asked_and_closed(connections, url, ended=True)
+        assert upstream.says_the_end is not None
+        upstream.says_the_end()
+        async with asyncio.timeout(5):
+            while not await asked_and_closed(connections, url, ended=False):
+                pass
+        await until(lambda: upstream.gone == upstream.connections)
+
+
+async def test_an_end_that_never_comes_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.upstreams.connections.END_S", 0.05)
+    upstream = Late()
+    async with asking(upstream) as (connections, url):
+        await asked_and_closed(connections, url, ended=True)
+        assert not await asked_and_closed(connections, url, ended=True), "it is given to nobody meanwhile"
+        await until(lambda: upstream.gone == 2)
+
+
+async def test_who_stops_waits_for_no_end() -> None:
+    upstream = Late()
+    async with asking(upstream) as (connections, url):
+        await asked_and_closed(connections, url, ended=True)
+    await until(lambda: upstream.gone == 1)
+
+
+async def test_an_answer_that_nobody_reads_to_its_last_word_ends_at_once() -> None:
+    upstream = Late()
+    async with asking(upstream) as (connections, url):
+        await asked_and_closed(connections, url, ended=False)
+        await until(lambda: upstream.gone == 1)
 
 
 async def test_what_is_said_before_an_answer_is_passed_over() -> None:
