@@ -317,7 +317,7 @@ class Attempt:
         await self._conclude(fault)
         if fault.signature and self._lane.gives_back:
             return AttemptFailed(error_of(fault.info), again="fresh")
-        return AttemptFailed(error_of(fault.info), again=fault.again, or_again=_may_pass(fault))
+        return AttemptFailed(error_of(fault.info), again=fault.again, or_again=fault.may_pass)
 
     def _tell_log(self, fault: str, message: str) -> None:
         call = self._call
@@ -375,10 +375,6 @@ class _Done(NamedTuple):
 
 async def _done(work: Coroutine[Any, Any, bool | None]) -> _Done:
     return _Done(await work)
-
-
-def _may_pass(fault: Fault) -> bool:
-    return fault.rest is not None and fault.rest.soft and not fault.settled
 
 
 def retry_after_s(headers: Mapping[str, str], clock: Clock) -> float | None:

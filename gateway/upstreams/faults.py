@@ -48,6 +48,11 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     signature: bool = False
     """The upstream rejected reasoning that it was given back: what replay remembers is of no use."""
 
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same credential may do better a moment later."""
+        return self.rest is not None and self.rest.soft and not self.settled
+
 
 _PAGES: Final = ("<!doctype html", "<html")
 
