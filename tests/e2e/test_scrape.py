@@ -28,6 +28,7 @@ from tests.support.ports import free_port
 from tests.support.processes import Service, pool_ready, serve, wait_for, work
 from tests.support.prometheus import Prometheus, Target, needs_prometheus, needs_promtool
 from tests.support.redis_server import RedisServer
+from tests.support.sockets import talking
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -88,7 +89,9 @@ async def running(directory: Path) -> AsyncIterator[Site]:
 
 
 async def make_turns(replica: Service, upstream: CodexServer) -> set[str]:
-    """On Lingma with losses, streamed and not; on codex after an error, and with reasoning put back."""
+    """On Lingma with losses, streamed and not; on codex after an error, and with reasoning put back; on a
+    WebSocket.
+    """
     said: list[dict[str, str]] = [{"role": "user", "content": "say one"}]
     traces = set()
     async with httpx2.AsyncClient(base_url=replica.url, timeout=60) as client:
@@ -106,6 +109,10 @@ async def make_turns(replica: Service, upstream: CodexServer) -> set[str]:
             answer = await ask(model=REASONING_MODEL)
             told = answer.json()["choices"][0]["message"]["content"]
             said += [{"role": "assistant", "content": told}, {"role": "user", "content": "say two"}]
+    async with talking(replica.url, "org_auto") as on:
+        (await on.turn("say three")).valid()
+        assert on.socket.response is not None
+        traces.add(on.socket.response.headers["x-trace-id"])
     return traces
 
 
