@@ -12,7 +12,7 @@
   the connection.
 - What a client still sends to an application that has ended is thrown away. The original waits for ever for
   somebody to take it.
-- Pings end with their connection. In the original it lasts until the next one is due.
+- Pings end with their connection, and need no task each. In the original it lasts until the next one is due.
 """
 
 import asyncio
@@ -155,7 +155,8 @@ class SoundStream(WSStream):
         while not (self.closed or self._over.is_set()):
             await self._send_wsproto_event(Ping())
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._over.wait(), self.config.websocket_ping_interval)
+                async with asyncio.timeout(self.config.websocket_ping_interval):
+                    await self._over.wait()
 
 
 def text_frame(data: bytes) -> bytes:

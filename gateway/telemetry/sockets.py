@@ -5,7 +5,7 @@ replica.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -19,7 +19,8 @@ Why = Literal["client", "age", "drain", "chain", "stalled", "flood"]
 class SocketCounts(Collector):
     def __init__(self) -> None:
         self.open = 0
-        self.remembered_bytes = 0
+        self.remembered_bytes: Callable[[], int] = lambda: 0
+        """Whoever remembers says how much."""
         self.messages: Counter[Kind] = Counter()
         self.closed: Counter[Why] = Counter()
 
@@ -28,7 +29,7 @@ class SocketCounts(Collector):
         yield GaugeMetricFamily(
             "gateway_websockets_remembered_bytes",
             "Of the conversations that WebSockets can go on with",
-            self.remembered_bytes,
+            self.remembered_bytes(),
         )
         messages = CounterMetricFamily(
             "gateway_websocket_messages",

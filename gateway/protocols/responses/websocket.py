@@ -9,7 +9,7 @@ leave the connection open. How frames look is frames.py.
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import msgspec
 from starlette.types import Receive, Scope, Send
@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.access.keys import Principal
 from gateway.kernel.aio import background
 from gateway.kernel.errors import ErrorKind, Forbidden, GatewayError, InvalidRequest, UpstreamUnavailable
-from gateway.kernel.json import Json, JsonObject
+from gateway.kernel.json import JsonObject
 from gateway.protocols.answers import Answer, ClientProtocol, Headers
 from gateway.protocols.bodies import TurnContext
 from gateway.protocols.delivery import deliver_stream
@@ -53,7 +53,8 @@ class ResponsesSocket:
         """`told`: how one turn is told to its client."""
         self._edge = edge
         self._sockets = sockets
-        self._memory = Memory(sockets.max_remembered_bytes)
+        self._memory = memory = Memory(sockets.max_remembered_bytes)
+        sockets.counts.remembered_bytes = lambda: memory.bytes
         self._protocol = protocol
         self._told = told
 
@@ -140,7 +141,6 @@ class _Connection:
         self._loop = asyncio.get_running_loop()
         self._inbox = Inbox(edge.limits.max_body_bytes)
         self._chain = Chain(edge.limits.max_body_bytes, memory)
-        self._memory = memory
         self._news = asyncio.Event()
         self._parting: tuple[Why, int, str] | None = None
         """Why, by which code and with what words it is to be closed."""
@@ -164,7 +164,6 @@ class _Connection:
             self._chain.forget()
             self._sockets.lobby.part(self)
             counts.open -= 1
-            counts.remembered_bytes = self._memory.bytes
             why = self._parting[0] if self._parting else "stalled" if self._socket.stalled else "client"
             counts.closed[why] += 1
             age_s = round(self._loop.time() - opened, 1)
@@ -261,7 +260,7 @@ class _Connection:
             return
         self._sockets.counts.messages["prewarm"] += 1
         await self._socket.say(*frames.prewarmed(turn))
-        self._remember(response_id(turn), past, create.input, create.size, turn.model)
+        self._chain.remember(response_id(turn), past, create.input, create.size, turn.model)
 
     def _past_of(self, create: Create) -> Past:
         if not create.previous:
@@ -315,8 +314,4 @@ class _Connection:
             said = sink.heard.items
             size = create.size + sum(map(len, said))
             items = [*create.input, *frames.read_items(said)]
-            self._remember(sink.heard.response_id, past, items, size, turn.model)
-
-    def _remember(self, response_id: str, past: Past, said: Sequence[Json], size: int, model: str) -> None:
-        self._chain.remember(response_id, past, said, size, model)
-        self._sockets.counts.remembered_bytes = self._memory.bytes
+            self._chain.remember(sink.heard.response_id, past, items, size, turn.model)

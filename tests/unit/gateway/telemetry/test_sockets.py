@@ -8,7 +8,7 @@ def test_a_scraper_is_told() -> None:
     counts = SocketCounts()
     registry.register(counts)
     counts.open = 2
-    counts.remembered_bytes = 7
+    counts.remembered_bytes = lambda: 7
     counts.messages["processed"] += 3
     counts.closed["drain"] += 1
     told = generate_latest(registry).decode()
