@@ -29,6 +29,7 @@ from gateway.protocols.http import (
     Refused,
     losses_header,
     refuse_handshake,
+    request_id_of,
 )
 from gateway.turn.events import error_info
 from gateway.turn.model_name import split_name
@@ -125,7 +126,7 @@ def context_of(edge: Edge, scope: Scope, principal: Principal) -> TurnContext:
         tenant=principal.tenant,
         key_id=principal.key_id,
         key_max_in_flight=principal.max_in_flight,
-        request_id=str(scope.get("request_id", "")),
+        request_id=request_id_of(scope),
         path_params=scope.get("path_params", {}),
         query=dict(parse_qsl(scope["query_string"].decode("latin-1"))),
         headers=_headers(scope),

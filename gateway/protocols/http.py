@@ -103,10 +103,6 @@ class Exchange:
         self.limits = limits
         self._body_read = False
 
-    @property
-    def request_id(self) -> str:
-        return str(self.scope.get("request_id", ""))
-
     def header(self, name: bytes) -> bytes:
         """The first header of that lower-case name, or nothing."""
         for key, value in self.scope["headers"]:
@@ -164,12 +160,7 @@ class Exchange:
         When the body was not read, its rest is taken and thrown away after the answer: a connection closed
         before that is reset, and the client never sees why it was refused.
         """
-        headers = [
-            (b"content-type", answer.content_type),
-            (b"content-length", b"%d" % len(answer.body)),
-            *answer.headers,
-            *extra,
-        ]
+        headers = [*_head_of(answer), *extra]
         linger = self._has_unread_body()
         if linger and self.scope["http_version"] == "1.1":
             headers.append((b"connection", b"close"))
@@ -178,7 +169,7 @@ class Exchange:
         try:
             await within(self._send_whole(start, body), self.limits.send_deadline_s)
         except TimeoutError:
-            log.info("http.client_stalled", extra={"request_id": self.request_id})
+            log.info("http.client_stalled", extra={"request_id": request_id_of(self.scope)})
 
     async def _send_whole(self, start: Message, body: Message) -> None:
         await self.send(start)
@@ -221,17 +212,26 @@ class Exchange:
         return headers
 
 
+def request_id_of(scope: Scope) -> str:
+    """What protocols/middleware.py names the request, or the connection."""
+    return str(scope.get("request_id", ""))
+
+
+def _head_of(answer: Answer) -> Headers:
+    return (
+        (b"content-type", answer.content_type),
+        (b"content-length", b"%d" % len(answer.body)),
+        *answer.headers,
+    )
+
+
 async def refuse_handshake(scope: Scope, send: Send, answer: Answer) -> None:
     """Answer the handshake of a WebSocket with HTTP; servers that cannot close it, which is a 403."""
     if "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": NORMAL})
         return
-    headers = [
-        (b"content-type", answer.content_type),
-        (b"content-length", b"%d" % len(answer.body)),
-        *answer.headers,
-    ]
-    await send({"type": "websocket.http.response.start", "status": answer.status, "headers": headers})
+    start = {"type": "websocket.http.response.start", "status": answer.status, "headers": [*_head_of(answer)]}
+    await send(start)
     await send({"type": "websocket.http.response.body", "body": answer.body, "more_body": False})
 
 

@@ -17,7 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 from gateway.engine.drain import Guest
 from gateway.kernel.errors import InvalidRequest
 from gateway.protocols.answers import Answer, Headers
-from gateway.protocols.http import ON_DISCONNECT, EdgeLimits, refuse_handshake
+from gateway.protocols.http import ON_DISCONNECT, EdgeLimits, refuse_handshake, request_id_of
 from gateway.telemetry.sockets import SocketCounts
 
 log = logging.getLogger(__name__)
@@ -138,7 +138,7 @@ class Socket:
         self.scope: Scope = {**scope, ON_DISCONNECT: self._register}
         self.limits = limits
         self.receive = receive
-        self.named: Headers = ((b"x-request-id", str(scope.get("request_id", "")).encode()),)
+        self.named: Headers = ((b"x-request-id", request_id_of(scope).encode()),)
         """What its handshake is found by."""
         self.gone = asyncio.Event()
         """The client has left, or is given up."""
