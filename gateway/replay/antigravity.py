@@ -47,6 +47,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     branch: str = ""
     writable: bool = True
     """False for a value too large to be compared with; it ends by age."""
+    buried: bool = False
+    """A tombstone: there is no chain that could be ended."""
 
 
 class ReplayRead(NamedTuple):
@@ -80,27 +82,26 @@ class AntigravityReplay:
             return ReplayRead((), Snapshot(), False)
 
     async def _read(self, scope: ReplayScope) -> ReplayRead:
-        raw = await self._fenced(scope)
+        for _ in range(CHAIN_CAS_ATTEMPTS):
+            raw = await self._kv.kv_get(scope.key)
+            if raw is not None:
+                return await self._seen(scope, raw)
+            branch = new_branch()
+            reservation = tombstone_value(branch)
+            if await self._kv.kv_cas(scope.key, None, reservation, TTL_S):
+                return ReplayRead((), Snapshot(reservation, branch=branch, buried=True), True)
+        raise StoreError("could not fence absent antigravity reasoning replay state")
+
+    async def _seen(self, scope: ReplayScope, raw: bytes) -> ReplayRead:
         if len(raw) > MAX_VALUE_BYTES:
             return ReplayRead((), Snapshot(writable=False), False)
         chain = chain_of(raw)
         if chain is None:
             return ReplayRead((), Snapshot(raw), False)
         if chain.deleted or not chain.items:
-            return ReplayRead((), Snapshot(raw, branch=chain.branch), True)
+            return ReplayRead((), Snapshot(raw, branch=chain.branch, buried=chain.deleted), True)
         await self._kv.kv_expire(scope.key, TTL_S)
         return ReplayRead(chain.items, Snapshot(raw, chain.encoded, chain.branch), True)
-
-    async def _fenced(self, scope: ReplayScope) -> bytes:
-        """The value, or the tombstone that was written where there was none."""
-        for _ in range(CHAIN_CAS_ATTEMPTS):
-            raw = await self._kv.kv_get(scope.key)
-            if raw is not None:
-                return raw
-            reservation = tombstone_value()
-            if await self._kv.kv_cas(scope.key, None, reservation, TTL_S):
-                return reservation
-        raise StoreError("could not fence absent antigravity reasoning replay state")
 
     async def replace_if_unchanged(
         self, scope: ReplayScope, snapshot: Snapshot, items: Sequence[Item]

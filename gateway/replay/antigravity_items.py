@@ -206,9 +206,9 @@ def chain_value(encoded: Iterable[bytes], branch: str, *, packed: bool = False) 
     return write([_marker(branch), *encoded])
 
 
-def tombstone_value() -> bytes:
-    """On a branch of its own: the chain that ended here has no descendants."""
-    return encode_items([_marker(new_branch(), deleted=True)])
+def tombstone_value(branch: str = "") -> bytes:
+    """On a branch of its own unless said: the chain that ended here has no descendants."""
+    return encode_items([_marker(branch or new_branch(), deleted=True)])
 
 
 def _marker(branch: str, *, deleted: bool = False) -> bytes:

@@ -10,7 +10,7 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
 from email.utils import parsedate_to_datetime
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -78,10 +78,10 @@ class Lane(Protocol):
 
     def eof(self) -> Frame | None: ...
 
-    def conclude(self, fault: Fault | None) -> Coroutine[Any, Any, bool | None] | None:
+    def conclude(self, fault: Fault | None) -> Coroutine[Any, Any, bool] | None:
         """The attempt is over: what is to be done to remember what a next turn needs, or to forget what the
-        upstream rejected; None when that is nothing. It gives whether the store has it so, and None when
-        there was nothing after all. Raises StoreError where replay is strict.
+        upstream rejected; None when that is nothing. It gives whether the store has it so. Raises StoreError
+        where replay is strict.
         """
         ...
 
@@ -358,23 +358,13 @@ class Attempt:
             return
         within_s = KEEP_S if fault is None else FORGET_S
         with self._call.stage("replay.keep" if fault is None else "replay.forget"):
-            done = await shielded(_done(work), within_s=within_s)
-        if done is None:
+            taken = await shielded(work, within_s=within_s)
+        if taken is None:
             self._call.replayed.append("late")
             fields = {"turn_id": self._call.turn.id, "upstream": self._account.upstream}
             log.warning("replay.late", extra=fields | {"within_s": within_s})
-        elif done.taken is not None:
-            self._call.replayed.append(
-                "dropped" if not done.taken else "kept" if fault is None else "forgotten"
-            )
-
-
-class _Done(NamedTuple):
-    taken: bool | None
-
-
-async def _done(work: Coroutine[Any, Any, bool | None]) -> _Done:
-    return _Done(await work)
+        else:
+            self._call.replayed.append("dropped" if not taken else "kept" if fault is None else "forgotten")
 
 
 def retry_after_s(headers: Mapping[str, str], clock: Clock) -> float | None:

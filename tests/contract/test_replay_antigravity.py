@@ -19,6 +19,7 @@ from tests.support.signature_chains import (
     call,
     carrier,
     chunk,
+    committed,
     contents,
     fc,
     fr,
@@ -106,6 +107,20 @@ async def test_the_marker_comes_first_and_is_new_with_every_write(
     branches = {chain.branch for value in values if (chain := chain_of(value)) is not None}
     assert len(branches) == 1
     assert all(decode_items(value)[1:] == [signed("a").encode()] for value in values)
+
+
+async def test_a_first_chain_is_on_the_branch_of_the_tombstone_before_it(
+    replay: AntigravityReplay, kv: KVClient
+) -> None:
+    """So that a turn which goes on from it may write over it, although it has read no more than that."""
+    read = await replay.read(SCOPE)
+    reserved = chain_of(await kv.kv_get(SCOPE.key) or b"")
+    assert reserved is not None
+    assert reserved.deleted
+    assert (read.snapshot.branch, read.snapshot.buried) == (reserved.branch, True)
+    assert await replay.replace_if_unchanged(SCOPE, read.snapshot, [signed("a")])
+    again = await replay.read(SCOPE)
+    assert (again.snapshot.branch, again.snapshot.buried) == (reserved.branch, False)
 
 
 async def test_an_old_array_without_a_marker_is_read_and_gets_one_when_it_is_replaced(
@@ -332,7 +347,7 @@ async def test_a_conversation_goes_on_whichever_replica_serves_it(open_kv: OpenK
         first, second = (gemini_signature(f"{number}{name}") for name in "ab")
         attempt.observe(chunk(text("let me "), text("see"), carrier(first)))
         attempt.observe(chunk(fc(f"fc-{number}", {"n": number}, second), finish="STOP"))
-        assert await attempt.commit() == "stored"
+        assert await committed(attempt) == "stored"
         claude_id = claude_call_id(f"fc-{number}", "read", {"n": number})
         sent += [model("let me see", fc(claude_id, {"n": number})), user(fr(claude_id))]
         called = model(text("let me see", first), fc(f"fc-{number}", {"n": number}, second))
@@ -355,7 +370,7 @@ async def test_rp_83_fifty_turns_on_one_history_at_the_same_time(open_kv: OpenKV
         barrier.append(number)
         while len(barrier) < 50:
             await asyncio.sleep(0)
-        return signature, await attempt.commit()
+        return signature, await committed(attempt)
 
     barrier: list[int] = []
     async with asyncio.timeout(60):
@@ -366,7 +381,7 @@ async def test_rp_83_fifty_turns_on_one_history_at_the_same_time(open_kv: OpenKV
     attempt = await begun(open_kv(), user("go"), model("ab"), user("more"))
     assert contents(attempt.payload)[1] == model(text("ab", stored_signatures[0]))
     attempt.observe(chunk(text("c", gemini_signature("next")), finish="STOP"))
-    assert await attempt.commit() == "stored"
+    assert await committed(attempt) == "stored"
     assert len(await items_of(open_kv())) == 2
 
 
@@ -375,15 +390,15 @@ async def test_a_turn_that_was_under_way_when_its_chain_was_refused_does_not_bri
 ) -> None:
     first = await begun(open_kv(), user("go"))
     first.observe(chunk(text("a", gemini_signature("bad")), finish="STOP"))
-    assert await first.commit() == "stored"
+    assert await committed(first) == "stored"
     history = [user("go"), model("a"), user("more")]
     slow, refused = await begun(open_kv(), *history), await begun(open_kv(), *history)
     assert slow.replayed
     assert await refused.give_up()
     slow.observe(chunk(text("b", gemini_signature("good")), finish="STOP"))
-    assert await slow.commit() == "kept"
+    assert await committed(slow) == "kept"
     assert await items_of(open_kv()) == ()
     again = await begun(open_kv(), *history)
     assert not again.replayed
     again.observe(chunk(text("b", gemini_signature("good")), finish="STOP"))
-    assert await again.commit() == "stored"
+    assert await committed(again) == "stored"

@@ -4,7 +4,9 @@ import base64
 import copy
 
 from gateway.kernel.json import Json, JsonObject
+from gateway.replay.antigravity import Committed
 from gateway.replay.antigravity_items import CallPart, ThoughtSignature
+from gateway.upstreams.antigravity.replay import ReplayAttempt
 
 G1 = "sigAAAAAAAAAAAA1"
 G2 = "sigAAAAAAAAAAAA2"
@@ -87,6 +89,12 @@ def contents(payload: JsonObject) -> list[JsonObject]:
 def chunk(*parts: Json, finish: str = "") -> JsonObject:
     candidate: JsonObject = {"content": {"role": "model", "parts": list(parts)}}
     return {"response": {"candidates": [{**candidate, **({"finishReason": finish} if finish else {})}]}}
+
+
+async def committed(attempt: ReplayAttempt) -> Committed | None:
+    """None where nothing was to be done."""
+    work = attempt.commit()
+    return None if work is None else await work
 
 
 class Unchanged:

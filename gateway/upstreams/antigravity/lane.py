@@ -15,7 +15,7 @@ import msgspec
 from gateway.kernel.clock import Clock
 from gateway.kernel.errors import InvalidRequest
 from gateway.kernel.json import JsonObject
-from gateway.replay.antigravity import AntigravityReplay
+from gateway.replay.antigravity import AntigravityReplay, Committed
 from gateway.replay.derived import gemini_session_id
 from gateway.replay.scope import Isolation
 from gateway.turn.estimate import input_tokens
@@ -212,20 +212,20 @@ class AntigravityLane:
 
     # -- replay -------------------------------------------------------------------------------------------
 
-    def conclude(self, fault: Fault | None) -> Coroutine[Any, Any, bool | None] | None:
+    def conclude(self, fault: Fault | None) -> Coroutine[Any, Any, bool] | None:
         """Only an answer that ended well leaves something, and only a refused signature ends a chain."""
         replay = self._shown.to
         if replay is None:
             return None
         if fault is not None:
             return replay.give_up() if fault.signature else None
-        return _kept(replay) if self._decoder.completed else None
+        work = replay.commit() if self._decoder.completed else None
+        return None if work is None else _kept(work)
 
 
-async def _kept(replay: replaying.ReplayAttempt) -> bool | None:
-    """Whether the chain is there; None for an answer that had none to give."""
-    committed = await replay.commit()
-    return None if committed is None else committed == "stored"
+async def _kept(work: Coroutine[Any, Any, Committed]) -> bool:
+    """Whether the chain is there."""
+    return await work == "stored"
 
 
 class _Shown:

@@ -7,6 +7,8 @@ mistake is raised: replay is worth less than the request.
 """
 
 import logging
+from collections.abc import Coroutine
+from typing import Any
 
 from gateway.kernel.json import JsonObject
 from gateway.replay.antigravity import AntigravityReplay, Committed, Snapshot
@@ -44,12 +46,14 @@ class ReplayAttempt:
         if self._ledger is not None:
             self._ledger.observe_text(text)
 
-    async def commit(self) -> Committed | None:
-        """After the stream has ended without an error. None when there is nothing to commit."""
+    def commit(self) -> Coroutine[Any, Any, Committed] | None:
+        """What is to be done once the stream has ended without an error. None where that is nothing: an
+        incomplete answer leaves nothing, and one that signed nothing ends no chain where there is none.
+        """
         chain = self._ledger.chain() if self._ledger is not None else None
-        if chain is None or self._scope is None:
+        if chain is None or self._scope is None or (not chain and self._snapshot.buried):
             return None
-        return await self._store.commit(self._scope, self._snapshot, chain)
+        return self._store.commit(self._scope, self._snapshot, chain)
 
     async def give_up(self) -> bool:
         """The upstream has refused a signature. Whether that ended the chain which was replayed."""

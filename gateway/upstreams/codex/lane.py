@@ -213,7 +213,7 @@ class CodexLane:
 
     # -- replay -------------------------------------------------------------------------------------------
 
-    def conclude(self, fault: Fault | None) -> Coroutine[Any, Any, bool | None] | None:
+    def conclude(self, fault: Fault | None) -> Coroutine[Any, Any, bool] | None:
         """Raises StoreError where replay is strict and rejected reasoning cannot be forgotten."""
         remembered, replay = self._remembered, self._parts.replay
         if remembered is None or replay is None:

@@ -57,6 +57,7 @@ class Lane:
         gives_back: bool = True,
         takes: bool | None = True,
     ) -> None:
+        """takes: whether the store does; None where there is nothing for it."""
         self._takes = takes
         self.gives_back = gives_back
         self._decoder = CodexDecoder(model="m", created_at=0, executor="one", input_tokens_estimate=0)
@@ -101,12 +102,16 @@ class Lane:
     def eof(self) -> Frame | None:
         return self._decoder.eof()
 
-    def conclude(self, fault: Fault | None) -> Coroutine[Any, Any, bool | None]:
-        async def note() -> bool | None:
+    def conclude(self, fault: Fault | None) -> Coroutine[Any, Any, bool] | None:
+        takes = self._takes
+        if takes is None:
+            return None
+
+        async def note() -> bool:
             self.asked_to_keep.set()
             await self.keeping.wait()
             self.concluded.append(fault)
-            return self._takes
+            return takes
 
         return note()
 

@@ -17,6 +17,7 @@ from tests.support.signature_chains import (
     G2,
     carrier,
     chunk,
+    committed,
     contents,
     fc,
     fr,
@@ -45,7 +46,7 @@ async def answered(store: AntigravityReplay, payload: JsonObject, *parts: JsonOb
     """What was sent, after an answer of these parts was committed."""
     attempt = await begin(store, SCOPE, payload)
     attempt.observe(chunk(*parts, finish="STOP"))
-    assert await attempt.commit() == "stored"
+    assert await committed(attempt) == "stored"
     return attempt.payload
 
 
@@ -79,12 +80,24 @@ async def test_rp_69_an_answer_without_an_end_leaves_the_entry_as_it_was(
     before = await kv.kv_get(SCOPE.key)
     cut = await begin(store, SCOPE, GO)
     cut.observe(chunk(text("b", G2)))
-    assert await cut.commit() is None
+    assert await committed(cut) is None
     assert await kv.kv_get(SCOPE.key) == before
     plain = await begin(store, SCOPE, GO)
     plain.observe(chunk(text("b"), finish="STOP"))
-    assert await plain.commit() == "cleared"
+    assert await committed(plain) == "cleared"
     assert await is_buried(kv)
+
+
+async def test_an_answer_that_signs_nothing_writes_nothing_where_there_is_no_chain(
+    store: AntigravityReplay, kv: MemoryKV
+) -> None:
+    for _ in range(2):  # the first of a session, and one more
+        attempt = await begin(store, SCOPE, GO)
+        before = await kv.kv_get(SCOPE.key)
+        attempt.observe(chunk(text("a"), finish="STOP"))
+        assert await committed(attempt) is None
+        assert await is_buried(kv)
+        assert await kv.kv_get(SCOPE.key) == before
 
 
 async def test_rp_81_a_history_that_cannot_be_sent_keeps_the_entry(
@@ -169,7 +182,7 @@ async def test_a_chain_that_breaks_a_sound_history_is_given_up_and_the_turn_goes
     assert await is_buried(kv)
     assert [vars(r)["reason"] for r in caplog.records if r.message == "replay.purged"] == ["broken"]
     attempt.observe(chunk(text("a", G2), finish="STOP"))
-    assert await attempt.commit() == "stored"
+    assert await committed(attempt) == "stored"
     assert await signatures(store) == ["", G2]
 
 
@@ -193,7 +206,7 @@ async def test_without_a_scope_a_request_is_prepared_and_nothing_kept(
     attempt = await begin(store, None, request(user("go"), model(fc(RESERVED)), user(fr(RESERVED))))
     assert contents(attempt.payload)[1]["parts"][0]["thoughtSignature"] == SENTINEL  # type: ignore[index,call-overload]
     attempt.observe(chunk(text("a", G1), finish="STOP"))
-    assert await attempt.commit() is None
+    assert await committed(attempt) is None
     assert not await attempt.give_up()
     assert len(kv) == 0
 
@@ -221,7 +234,7 @@ async def test_rp_85_a_store_that_fails_costs_replay_and_not_the_request() -> No
         attempt = await begin(AntigravityReplay(kv), SCOPE, GO)
         assert attempt.payload == GO
         attempt.observe(chunk(text("a", G1), finish="STOP"))
-        assert await attempt.commit() == "failed"
+        assert await committed(attempt) == "failed"
         assert await attempt.give_up() is False, "nothing is there to be given up"
         with pytest.raises(error):
             await begin(AntigravityReplay(kv, strict=True), SCOPE, GO)
