@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol, assert_never
 
 from gateway.kernel.errors import ErrorKind
-from gateway.turn.events import CancelReason, ErrorInfo, TurnCancelled, TurnFailed, is_content
+from gateway.turn.events import CancelReason, ErrorInfo, Finish, TurnCancelled, TurnFailed, is_content
 from gateway.turn.fold import TurnResult
 from gateway.turn.frame import Frame
 from gateway.turn.losses import Loss
@@ -34,12 +34,15 @@ class ClientProtocol(Protocol):
         """For one stream. What the encoder has to leave out is appended to `losses`."""
         ...
 
-    def result(self, turn: Turn, result: TurnResult, raw: bytes | None = None) -> bytes:
-        """Body of the answer to a turn that ended well and was not streamed.
-
-        `raw`: the whole answer of an upstream of the same dialect, as it came.
-        """
+    def result(self, turn: Turn, result: TurnResult) -> bytes:
+        """Body of the answer to a turn that ended well and was not streamed."""
         ...
+
+    def passed_on(self, turn: Turn, raw: bytes, finish: Finish) -> bytes | None:
+        """The same, of the whole answer that an upstream of the same dialect gave; None where it cannot be
+        passed on.
+        """
+        return None
 
     def error(self, error: ErrorInfo, *, status: int | None = None) -> Answer:
         """The protocol's own envelope; `status` overrules the table, for errors that are HTTP's alone."""

@@ -10,15 +10,15 @@ timer for every send would cost more than the send's own bookkeeping.
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
 from gateway.kernel.aio import background, shielded
 from gateway.kernel.errors import ErrorKind, GatewayError
 from gateway.protocols.answers import Answer, ClientProtocol, Headers, early_failure, failure_of
 from gateway.protocols.http import Client, Cut, Exchange, TurnRun, losses_header
-from gateway.turn.events import ErrorInfo, TurnFailed, error_info
-from gateway.turn.fold import Fold
+from gateway.turn.events import ErrorInfo, TurnCompleted, TurnEvent, TurnFailed, error_info
+from gateway.turn.fold import fold
 from gateway.turn.frame import Frame
 from gateway.turn.ports import Encoder
 from gateway.turn.request import Turn
@@ -76,7 +76,7 @@ async def deliver_stream(
 
 
 async def _deliver_whole(exchange: Exchange, run: TurnRun, turn: Turn, protocol: ClientProtocol) -> None:
-    fold = Fold()
+    events: list[TurnEvent] = []
     failure: ErrorInfo | None = None
     raw: bytes | None = None
     cut = Cut(exchange)
@@ -86,17 +86,27 @@ async def _deliver_whole(exchange: Exchange, run: TurnRun, turn: Turn, protocol:
                 for frame in burst:
                     if frame.whole and frame.dialect == turn.raw.dialect:
                         raw = frame.raw
-                    for event in frame.events:
-                        fold.add(event)
+                    events += frame.events
         except GatewayError as error:
             failure = error_info(error)
     if cut.reason is not None:
         _log_cut(cut, turn)
         return
-    result = fold.result()
-    failure = failure or failure_of(result)
-    answer = protocol.error(failure) if failure else Answer(200, protocol.result(turn, result, raw))
+    answer = protocol.error(failure) if failure else _whole_answer(protocol, turn, events, raw)
     await exchange.answer(answer, _turn_headers(turn, run))
+
+
+def _whole_answer(
+    protocol: ClientProtocol, turn: Turn, events: Sequence[TurnEvent], raw: bytes | None
+) -> Answer:
+    end = events[-1] if events else None
+    if raw is not None and isinstance(end, TurnCompleted):
+        passed_on = protocol.passed_on(turn, raw, end.finish)
+        if passed_on is not None:
+            return Answer(200, passed_on)
+    result = fold([Frame(tuple(events))])
+    failure = failure_of(result)
+    return protocol.error(failure) if failure else Answer(200, protocol.result(turn, result))
 
 
 def _log_cut(cut: Cut, turn: Turn) -> None:

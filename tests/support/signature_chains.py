@@ -2,10 +2,13 @@
 
 import base64
 import copy
+from collections.abc import Sequence
 
 from gateway.kernel.json import Json, JsonObject
 from gateway.replay.antigravity import Committed
-from gateway.replay.antigravity_items import CallPart, ThoughtSignature
+from gateway.replay.antigravity_items import CallPart, Item, ThoughtSignature, chain_of
+from gateway.replay.scope import ReplayScope
+from gateway.store.kv import KVClient
 from gateway.upstreams.antigravity.replay import ReplayAttempt
 
 G1 = "sigAAAAAAAAAAAA1"
@@ -89,6 +92,13 @@ def contents(payload: JsonObject) -> list[JsonObject]:
 def chunk(*parts: Json, finish: str = "") -> JsonObject:
     candidate: JsonObject = {"content": {"role": "model", "parts": list(parts)}}
     return {"response": {"candidates": [{**candidate, **({"finishReason": finish} if finish else {})}]}}
+
+
+async def items_at(kv: KVClient, scope: ReplayScope) -> Sequence[Item]:
+    """As they are stored, without touching them."""
+    value = await kv.kv_get(scope.key)
+    chain = chain_of(value) if value is not None else None
+    return chain.items if chain is not None else ()
 
 
 async def committed(attempt: ReplayAttempt) -> Committed | None:

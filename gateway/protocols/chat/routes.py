@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from starlette.routing import Route
 
 from gateway.kernel.json import dumps
-from gateway.protocols.answers import Answer
+from gateway.protocols.answers import Answer, ClientProtocol
 from gateway.protocols.chat.answer import build_completion, wants_usage
 from gateway.protocols.chat.encode import ChatEncoder
 from gateway.protocols.chat.parse import parse_chat
@@ -18,13 +18,13 @@ from gateway.turn.ports import Encoder
 from gateway.turn.request import Turn
 
 
-class Chat:
+class Chat(ClientProtocol):
     """See ClientProtocol."""
 
     def encoder(self, turn: Turn, losses: list[Loss]) -> Encoder:
         return ChatEncoder(turn, wants_usage(turn), losses=losses)
 
-    def result(self, turn: Turn, result: TurnResult, raw: bytes | None = None) -> bytes:
+    def result(self, turn: Turn, result: TurnResult) -> bytes:
         return dumps(build_completion(turn, result))
 
     def error(self, error: ErrorInfo, *, status: int | None = None) -> Answer:

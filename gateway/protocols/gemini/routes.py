@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.access.tiers import GOOGLE_KEY, presented_keys
 from gateway.kernel.errors import ErrorKind
 from gateway.kernel.json import dumps
-from gateway.protocols.answers import Answer
+from gateway.protocols.answers import Answer, ClientProtocol
 from gateway.protocols.endpoint import CountEndpoint, Edge, Methods, TurnEndpoint
 from gateway.protocols.gemini.answer import build_response
 from gateway.protocols.gemini.count_tokens import count
@@ -25,10 +25,10 @@ from gateway.protocols.gemini.framing import ArrayFraming, EventFraming, Framing
 from gateway.protocols.gemini.models import Models
 from gateway.protocols.gemini.names import is_model, model_name
 from gateway.protocols.gemini.parse import STREAM, parse_count, parse_generate
-from gateway.protocols.gemini.rename import rename_model
+from gateway.protocols.gemini.rename import ModelName
 from gateway.protocols.http import EdgeLimits, Exchange
 from gateway.protocols.models import ModelCatalog
-from gateway.turn.events import ErrorInfo
+from gateway.turn.events import ErrorInfo, Finish
 from gateway.turn.fold import TurnResult
 from gateway.turn.losses import Loss
 from gateway.turn.ports import Encoder
@@ -60,7 +60,7 @@ _GOOGLES: Final = frozenset(
 """Methods that Google's models have and ours do not."""
 
 
-class Gemini:
+class Gemini(ClientProtocol):
     """See ClientProtocol."""
 
     def __init__(self, framing: Callable[[], Framing] = EventFraming) -> None:
@@ -69,8 +69,11 @@ class Gemini:
     def encoder(self, turn: Turn, losses: list[Loss]) -> Encoder:
         return GeminiEncoder(turn, self._framing(), losses=losses)
 
-    def result(self, turn: Turn, result: TurnResult, raw: bytes | None = None) -> bytes:
-        return dumps(build_response(turn, result)) if raw is None else rename_model(raw, turn.model)
+    def result(self, turn: Turn, result: TurnResult) -> bytes:
+        return dumps(build_response(turn, result))
+
+    def passed_on(self, turn: Turn, raw: bytes, finish: Finish) -> bytes | None:
+        return ModelName(turn.model).put(raw)
 
     def error(self, error: ErrorInfo, *, status: int | None = None) -> Answer:
         return error_answer(error, status=status)

@@ -7,7 +7,7 @@ from starlette.types import Scope
 
 from gateway.access.tiers import KEY_OR_BEARER, presented_keys
 from gateway.kernel.json import dumps
-from gateway.protocols.answers import Answer
+from gateway.protocols.answers import Answer, ClientProtocol
 from gateway.protocols.endpoint import CountEndpoint, Edge, Methods, TurnEndpoint
 from gateway.protocols.messages.blocks import build_message
 from gateway.protocols.messages.count_tokens import count
@@ -21,13 +21,13 @@ from gateway.turn.ports import Encoder
 from gateway.turn.request import Turn
 
 
-class Messages:
+class Messages(ClientProtocol):
     """See ClientProtocol."""
 
     def encoder(self, turn: Turn, losses: list[Loss]) -> Encoder:
         return MessagesEncoder(turn, losses=losses)
 
-    def result(self, turn: Turn, result: TurnResult, raw: bytes | None = None) -> bytes:
+    def result(self, turn: Turn, result: TurnResult) -> bytes:
         return dumps(build_message(turn, result))
 
     def error(self, error: ErrorInfo, *, status: int | None = None) -> Answer:

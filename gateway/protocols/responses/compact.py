@@ -21,7 +21,7 @@ from gateway.protocols.responses.objects import output_of
 from gateway.protocols.responses.parse import turn_of
 from gateway.protocols.responses.response import response_id, usage_out
 from gateway.protocols.responses.routes import PATHS, Responses
-from gateway.turn.events import ErrorInfo
+from gateway.turn.events import ErrorInfo, Finish
 from gateway.turn.fold import TurnResult
 from gateway.turn.request import Turn
 
@@ -31,9 +31,7 @@ NOT_FOUND: Final = 404
 class Compact(Responses):
     """See ClientProtocol."""
 
-    def result(self, turn: Turn, result: TurnResult, raw: bytes | None = None) -> bytes:
-        if raw is not None:
-            return whole_response(raw, turn, codex=False)
+    def result(self, turn: Turn, result: TurnResult) -> bytes:
         return dumps(
             {
                 "id": response_id(turn),
@@ -43,6 +41,9 @@ class Compact(Responses):
                 "usage": usage_out(result.usage),
             }
         )
+
+    def passed_on(self, turn: Turn, raw: bytes, finish: Finish) -> bytes | None:
+        return whole_response(raw, turn, codex=False)
 
     def error(self, error: ErrorInfo, *, status: int | None = None) -> Answer:
         if status is None and error.code == COMPACTION_UNSUPPORTED:

@@ -23,7 +23,7 @@ from gateway.protocols.responses.parse import parse_responses
 from gateway.protocols.responses.response import build_response, is_codex
 from gateway.protocols.responses.websocket import ResponsesSocket
 from gateway.protocols.websocket import Sockets
-from gateway.turn.events import ErrorInfo, TurnFailed
+from gateway.turn.events import ErrorInfo, Finish, TurnFailed
 from gateway.turn.fold import TurnResult
 from gateway.turn.frame import Frame
 from gateway.turn.losses import Loss
@@ -35,7 +35,7 @@ PATHS = ("/v1/responses", "/responses")
 """With and without `/v1`: clients differ in what they take for the base address."""
 
 
-class Responses:
+class Responses(ClientProtocol):
     """See ClientProtocol."""
 
     def __init__(self, on_eof: OnEof = "failed") -> None:
@@ -44,10 +44,12 @@ class Responses:
     def encoder(self, turn: Turn, losses: list[Loss]) -> Encoder:
         return ResponsesEncoder(turn, on_eof=self._on_eof, losses=losses)
 
-    def result(self, turn: Turn, result: TurnResult, raw: bytes | None = None) -> bytes:
-        if raw is not None and not (is_codex(turn) and result.finish == "content_filter"):
-            return whole_response(raw, turn, codex=is_codex(turn))
+    def result(self, turn: Turn, result: TurnResult) -> bytes:
         return dumps(build_response(turn, result))
+
+    def passed_on(self, turn: Turn, raw: bytes, finish: Finish) -> bytes | None:
+        codex = is_codex(turn)
+        return None if codex and finish == "content_filter" else whole_response(raw, turn, codex=codex)
 
     def error(self, error: ErrorInfo, *, status: int | None = None) -> Answer:
         if error.param == "messages":
