@@ -1,4 +1,4 @@
-"""Turns on Gemini's models that share a conversation, on every store, with other replicas at the same time."""
+"""Turns on Gemini models that share a conversation, on every store, with other replicas at the same time."""
 
 import asyncio
 from collections.abc import Sequence
