@@ -6,9 +6,6 @@ The composition root builds the dependencies and hands them in; tests hand in fa
 from collections.abc import Sequence
 from typing import Protocol
 
-from starlette.middleware.errors import ServerErrorMiddleware
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -16,7 +13,7 @@ from gateway.access.tiers import Tiers
 from gateway.admin.routes import AdminPorts, admin_routes
 from gateway.kernel.clock import Clock
 from gateway.kernel.errors import ErrorKind
-from gateway.protocols.answers import ClientProtocol
+from gateway.protocols.answers import Answer, ClientProtocol
 from gateway.protocols.chat.routes import CHAT, chat_routes
 from gateway.protocols.endpoint import Edge, UnknownPath
 from gateway.protocols.gemini.routes import GEMINI, gemini_routes
@@ -89,8 +86,7 @@ def build_app(deps: Deps) -> ASGIApp:
         *admin_routes(deps.admin),
     ]
     app: ASGIApp = Paths(routes, UnknownPath(protocol_of))
-    app = ServerErrorMiddleware(app, handler=internal_error)
-    app = RequestContext(app, draining=deps.draining)
+    app = RequestContext(app, draining=deps.draining, defect=internal_error)
     return HideQueryKey(deps.instrument(app))
 
 
@@ -125,8 +121,7 @@ def protocol_of(path: str) -> ClientProtocol:
     return next((protocol for prefix, protocol in ENVELOPES if path.startswith(prefix)), ENVELOPES[-1][1])
 
 
-async def internal_error(request: Request, error: Exception) -> Response:
-    """A defect of ours, before the answer began. The server logs it; the client learns nothing but that."""
+def internal_error(path: str) -> Answer:
+    """A defect of ours: the client learns nothing but that."""
     info = ErrorInfo(kind=ErrorKind.INTERNAL, message="The gateway failed to handle the request")
-    answer = protocol_of(request.url.path).error(info)
-    return Response(answer.body, answer.status, media_type=answer.content_type.decode())
+    return protocol_of(path).error(info)

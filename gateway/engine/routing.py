@@ -269,7 +269,7 @@ class Router:
                 resting.append(upstream.resting(target.model, target.credentials))
         if not (awake or failing):
             raise _all_rest(resting)
-        return tuple(_once((*awake, *failing)))
+        return tuple(_once((*awake, *failing))) if len(awake) + len(failing) > 1 else (*awake, *failing)
 
     def _has_choice(self, targets: Sequence[Target]) -> bool:
         """Whether the order depends on the conversation."""

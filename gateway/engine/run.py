@@ -193,7 +193,7 @@ class TurnRun:
         return admitted
 
     async def _attempts(self, route: Route, queue_until: float) -> AsyncGenerator[Burst, None]:
-        """Attempts until one has sent content or none may follow."""
+        """Attempts, each under its span, until one has sent content or none may follow."""
         plan = Plan(candidates=len(route.candidates))
         used: list[Executor] = []
         try:
@@ -205,10 +205,19 @@ class TurnRun:
                 self.losses[:] = _losses(self._turn, route, candidate)
                 call = self._order(candidate, plan, queue_until)
                 try:
-                    async with contextlib.aclosing(self._attempt(candidate, call)) as bursts:
-                        async for burst in bursts:
-                            yield burst
-                    return
+                    with self._span(candidate, call) as span:
+                        self._begin(call, span)
+                        try:
+                            async with contextlib.aclosing(candidate.executor.attempt(call)) as bursts:
+                                async for burst in bursts:
+                                    if legal := self._legal(burst):
+                                        yield legal
+                                    if self._repair.ended:
+                                        return
+                            yield self._end(None)
+                            return
+                        finally:
+                            self._finish(call, span)
                 except AttemptFailed as failure:
                     failed = (candidate.executor.name, str(failure.error.kind))
                     self._observers.figures.failed_attempts.append(failed)
@@ -226,25 +235,6 @@ class TurnRun:
             for executor in used:
                 executor.conclude(self._turn)
 
-    async def _attempt(self, candidate: Candidate, call: Call) -> AsyncGenerator[Burst, None]:
-        """One attempt under its span; ends with a terminal event or raises."""
-        with self._span(candidate, call) as span:
-            call.trace, call.stage = span.trace, span.stage
-            if self._engine.trace_content:
-                span.asks(self._turn.items)
-            try:
-                async with contextlib.aclosing(candidate.executor.attempt(call)) as bursts:
-                    async for burst in bursts:
-                        if legal := self._legal(burst):
-                            yield legal
-                        if self._repair.ended:
-                            return
-                yield self._end(None)
-            finally:
-                replayed = ((candidate.executor.name, what) for what in call.replayed)
-                self._observers.figures.replayed.extend(replayed)
-                self._finish_span(span)
-
     def _span(self, candidate: Candidate, call: Call) -> contextlib.AbstractContextManager[TurnSpan]:
         return turn_span(
             self._engine.tracer,
@@ -256,10 +246,16 @@ class TurnRun:
             request_id=self._turn.request_id,
         )
 
-    def _finish_span(self, span: TurnSpan) -> None:
+    def _begin(self, call: Call, span: TurnSpan) -> None:
+        call.trace, call.stage = span.trace, span.stage
+        if self._engine.trace_content:
+            span.asks(self._turn.items)
+
+    def _finish(self, call: Call, span: TurnSpan) -> None:
+        figures = self._observers.figures
+        figures.replayed += [(figures.upstream, what) for what in call.replayed]
         if not span.is_recording:
             return
-        figures = self._observers.figures
         if figures.first_content_at is not None:
             span.first_content(figures.first_content_at - figures.started_at)
         if self._observers.items:

@@ -160,7 +160,7 @@ class Exchange:
         When the body was not read, its rest is taken and thrown away after the answer: a connection closed
         before that is reset, and the client never sees why it was refused.
         """
-        headers = [*_head_of(answer), *extra]
+        headers = [*head_of(answer), *extra]
         linger = self._has_unread_body()
         if linger and self.scope["http_version"] == "1.1":
             headers.append((b"connection", b"close"))
@@ -217,7 +217,7 @@ def request_id_of(scope: Scope) -> str:
     return str(scope.get("request_id", ""))
 
 
-def _head_of(answer: Answer) -> Headers:
+def head_of(answer: Answer) -> Headers:
     return (
         (b"content-type", answer.content_type),
         (b"content-length", b"%d" % len(answer.body)),
@@ -230,7 +230,7 @@ async def refuse_handshake(scope: Scope, send: Send, answer: Answer) -> None:
     if "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": NORMAL})
         return
-    start = {"type": "websocket.http.response.start", "status": answer.status, "headers": [*_head_of(answer)]}
+    start = {"type": "websocket.http.response.start", "status": answer.status, "headers": [*head_of(answer)]}
     await send(start)
     await send({"type": "websocket.http.response.body", "body": answer.body, "more_body": False})
 

@@ -1,6 +1,7 @@
 """What every request passes first: its key leaves the address, its answer gets the request id.
 
-While the replica drains, answers also ask their clients to part. The request id is sent under both names that
+While the replica drains, answers also ask their clients to part. A defect of ours becomes an answer, unless
+one has begun, and is raised on to the server, which logs it. The request id is sent under both names that
 clients read: `x-request-id` (OpenAI's) and `request-id` (Anthropic's).
 
 Pure ASGI. The request id is the client's own when it sent one, cleaned, so that it may stand in logs, in
@@ -15,6 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
 from gateway.kernel.ids import new_hex
+from gateway.protocols.answers import Answer
+from gateway.protocols.http import head_of
 
 MAX_REQUEST_ID = 128
 _QUERY_KEY = b"x-goog-api-key"
@@ -54,9 +57,13 @@ def _without_query_key(scope: Scope) -> Scope:
 
 
 class RequestContext:
-    def __init__(self, app: ASGIApp, *, draining: Callable[[], bool]) -> None:
+    def __init__(
+        self, app: ASGIApp, *, draining: Callable[[], bool], defect: Callable[[str], Answer]
+    ) -> None:
+        """`defect`: how one is told to the client of a path."""
         self._app = app
         self._draining = draining
+        self._defect = defect
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -69,14 +76,26 @@ class RequestContext:
         named = request_id.encode("ascii")
         extra = ((b"x-request-id", named), (b"request-id", named))
 
+        begun = False
+
         def send_with_id(message: Message) -> Awaitable[None]:
             if message["type"] in _STARTS:
+                nonlocal begun
+                begun = True
                 headers = self._parting(scope, message.get("headers", ()))
                 message = {**message, "headers": [*headers, *extra]}
             return send(message)
 
         bind_contextvars(request_id=request_id)  # of this task, which is the request's own
-        await self._app(scope, receive, send_with_id)
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception:
+            if scope["type"] == "http" and not begun:
+                answer = self._defect(scope["path"])
+                head = {"status": answer.status, "headers": head_of(answer)}
+                await send_with_id({"type": "http.response.start", **head})
+                await send_with_id({"type": "http.response.body", "body": answer.body})
+            raise
 
     def _parting(self, scope: Scope, headers: Iterable[tuple[bytes, bytes]]) -> Iterable[tuple[bytes, bytes]]:
         """While the replica drains, HTTP/1.1 clients are asked to take their next request elsewhere."""

@@ -228,6 +228,8 @@ def chain_of(value: bytes) -> Chain | None:
         if raw and isinstance(marker := raw[0], dict) and trim(text_of(marker.get("type"))) == MARKER:
             branch, deleted = trim(text_of(marker.get("branch"))), marker.get("deleted") is True
             raw = raw[1:]
+            if not raw:  # a tombstone, as good as always
+                return Chain(branch=branch, deleted=deleted)
         items = tuple(item for item in map(normalised, raw) if item is not None)
     except (CorruptValue, JsonError, TypeError):  # TypeError: something nested deeper than JSON is written
         return None

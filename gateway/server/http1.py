@@ -18,7 +18,7 @@ import contextlib
 import re
 import weakref
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Final, cast
 
 import h11
@@ -96,7 +96,7 @@ class LeanStream(TellingStream):
         if self._protocol.keep_alive_requests >= self.config.keep_alive_max_requests:
             yield (b"connection", b"close")
 
-    @property
+    @cached_property
     def _protocol(self) -> server.H11Protocol:
         return cast(Any, self.send).__self__  # type: ignore[no-any-return]
 

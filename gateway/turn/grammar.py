@@ -54,7 +54,7 @@ class GrammarViolation(Exception):
 
 
 class Grammar:
-    """The state machine. `violation(event)` judges, `advance(event)` accepts."""
+    """The state machine. `violation(event)` judges, `take(event)` believes, `advance(event)` does both."""
 
     def __init__(self) -> None:
         self.started = False
@@ -112,6 +112,10 @@ class Grammar:
         problem = self.violation(event)
         if problem is not None:
             raise GrammarViolation(f"{problem}: {event!r}")
+        self.take(event)
+
+    def take(self, event: TurnEvent) -> None:
+        """Take into account an event that violation() has nothing against."""
         match event:
             case TurnStarted():
                 self.started = True
@@ -192,7 +196,8 @@ class Repair:
         changed = False
         for event in events:
             if grammar.violation(event) is None:
-                self._accept(event, out)
+                grammar.take(event)
+                self._accepted(event, out)
             else:
                 self.repairs += 1
                 changed = True
@@ -219,6 +224,9 @@ class Repair:
 
     def _accept(self, event: TurnEvent, out: list[TurnEvent]) -> None:
         self._grammar.advance(event)
+        self._accepted(event, out)
+
+    def _accepted(self, event: TurnEvent, out: list[TurnEvent]) -> None:
         if isinstance(event, ItemStarted):
             self._builder = ItemBuilder(event)
         elif isinstance(event, ItemDone):

@@ -8,7 +8,7 @@ the turn is over, so that its next turn finds it.
 
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, Protocol
 
@@ -139,20 +139,21 @@ class Attempt:
             self._account = Account(request.upstream, self._call.account)
             self._secrets = request.secrets
             last: Burst = []
-            with (
-                self._call.stage("POST") as stage,
-                self._closing(await self._asked(request, stage)) as answer,
-            ):
-                await self._accepted(answer)
-                if "event-stream" in answer.headers.get("content-type", "").lower():
-                    async with contextlib.aclosing(self._streamed(answer)) as bursts:
-                        async for burst in bursts:
-                            if self._told_end:
-                                last = burst
-                                break
-                            yield burst
-                else:
-                    last = await self._told([self._whole(await answer.read(MAX_ANSWER_BYTES))])
+            with self._call.stage("POST") as stage:
+                answer = await self._asked(request, stage)
+                try:
+                    await self._accepted(answer)
+                    if "event-stream" in answer.headers.get("content-type", "").lower():
+                        async with contextlib.aclosing(self._streamed(answer)) as bursts:
+                            async for burst in bursts:
+                                if self._told_end:
+                                    last = burst
+                                    break
+                                yield burst
+                    else:
+                        last = await self._told([self._whole(await answer.read(MAX_ANSWER_BYTES))])
+                finally:
+                    answer.close(ended=self._lane.ended)
             # Whoever gets it need not come back: by then nothing is left open.
             if last:
                 yield last
@@ -162,13 +163,6 @@ class Attempt:
                 raise await self._broken_off(error) from None
             await self._broken_off(error)
             yield [Frame((TurnFailed(error_info(error)),))]
-
-    @contextlib.contextmanager
-    def _closing(self, answer: UpstreamAnswer) -> Iterator[UpstreamAnswer]:
-        try:
-            yield answer
-        finally:
-            answer.close(ended=self._lane.ended)
 
     async def _broken_off(self, error: GatewayError) -> AttemptFailed:
         """What that means for the next attempt, for the credential and for what is remembered."""

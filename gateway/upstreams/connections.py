@@ -9,7 +9,7 @@ import asyncio
 import re
 import ssl
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -24,6 +24,8 @@ KEEPALIVE_S: Final = 30.0
 READ_BYTES: Final = 256 * 1024
 """What one read takes at most: events that wait for a slow client are decoded in pieces of this size."""
 MAX_TARGETS: Final = 256
+MAX_BEGINNINGS: Final = 8
+"""Of requests to one target that are kept written: as many as it has keys, unless clients add their own."""
 END_S: Final = 1.0
 """How long the end of a body may come behind its last word."""
 MAX_JOINED: Final = 64 * 1024
@@ -47,11 +49,16 @@ class Target:
         if self.template.url.scheme not in ("http", "https") or not self.template.url.raw_host:
             raise aiohttp.InvalidURL(url)
         self._relayed = proxy is not None and not self.template.is_ssl()
+        self._beginning = lru_cache(maxsize=MAX_BEGINNINGS)(self._written)
 
     def head(self, headers: Mapping[str, str], size: int) -> bytes:
         """To be asked for when there is a connection, which knows what its proxy wants to be told."""
+        return self._beginning(tuple(headers.items())) + b"%d\r\n\r\n" % size
+
+    def _written(self, headers: Sequence[tuple[str, str]]) -> bytes:
+        """All but the length, which alone differs from one request to the next."""
         url, own = self.template.url, self.template.headers
-        told = {name.lower() for name in headers}
+        told = {name.lower() for name, _ in headers}
         lines = [
             f"POST {url if self._relayed else url.raw_path_qs} HTTP/1.1",
             *(
@@ -59,12 +66,12 @@ class Target:
                 for name, value in own.items()
                 if name.lower() not in told and name.lower() != "content-length"
             ),
-            *(f"{name}: {value}" for name, value in headers.items()),
-            f"Content-Length: {size}",
+            *(f"{name}: {value}" for name, value in headers),
+            "Content-Length: ",
         ]
         if _BROKEN_LINE.search("".join(lines)):
             raise ValueError("a header with a line break")
-        return "\r\n".join([*lines, "", ""]).encode()
+        return "\r\n".join(lines).encode()
 
 
 class Reply:

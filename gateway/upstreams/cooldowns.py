@@ -120,6 +120,8 @@ class Cooldowns:
         """It answered, so it does not fail any more. What was forbidden meanwhile stays so: the question may
         be older than that.
         """
+        if not self._cooling:
+            return
         for one in {account, account._replace(model="")}:
             watched = _Watched(one, soft=True)
             if self._cooling.pop(watched, None) is not None:

@@ -22,6 +22,7 @@ CONTEXT_MEMBERS: Final = ("systemInstruction", "tools", "toolConfig")
 _SIGNATURE = "thoughtSignature"
 _ALIAS = "thought_signature"
 _OPENAI_PATH = ("extra_content", "google", _ALIAS)
+_CARRIERS = frozenset({_SIGNATURE, _ALIAS, _OPENAI_PATH[0]})
 _RESERVED = re.compile(r"cpa_gemini_[0-9a-fA-F]{32}")
 _RESERVED_PREFIX = "cpa_gemini_"
 _DEGRADED = "antigravity-degraded-tool-call"
@@ -103,7 +104,7 @@ def args_of(call: JsonObject) -> Json:
 
 def carried_signature(part: Json) -> str:
     """What stands in the place of a signature, sentinels included."""
-    if not isinstance(part, dict):
+    if not isinstance(part, dict) or _CARRIERS.isdisjoint(part):
         return ""
     signature = word_of(part.get(_SIGNATURE)) or word_of(part.get(_ALIAS))
     return signature or (word_of(at(part, *_OPENAI_PATH)) if "extra_content" in part else "")
@@ -214,29 +215,36 @@ def with_degraded_id(part: Json) -> Json:
 class Contexts:
     """Fingerprints of all that comes before each content, signatures aside.
 
-    Each content is hashed once, however often fingerprints are asked for. The contents may change as long as
-    forget() is told. Ids that nothing has resolved count as what they will be sent as.
+    Each content is hashed once, however often fingerprints are asked for, and nothing before the first is.
+    The contents may change as long as forget() is told. Ids that nothing has resolved count as what they will
+    be sent as.
     """
 
     def __init__(self, request: JsonObject, contents: Sequence[Json]) -> None:
         self._contents = contents
-        root = hashlib.sha256()
-        named = [name for name in CONTEXT_MEMBERS if name in request]
-        for name in named:
-            root.update(b"request.%b\0%b\0" % (name.encode(), canonical(request[name])))
-        self._hashes = [root]
+        self._request = request
+        self._rooted = any(name in request for name in CONTEXT_MEMBERS)
+        self._hashes: list[hashlib._Hash] = []
         """By how many contents they cover."""
-        self._rooted = bool(named)
 
     def before(self, index: int) -> str:
         """Empty when there is nothing before the content, and for one that there could not be."""
         if not 0 <= index <= len(self._contents) or (index == 0 and not self._rooted):
             return ""
+        if not self._hashes:
+            self._hashes.append(self._root())
         while len(self._hashes) <= index:
             hashed = self._hashes[-1].copy()
             hashed.update(_hashable(self._contents[len(self._hashes) - 1]))
             self._hashes.append(hashed)
         return self._hashes[index].hexdigest()
+
+    def _root(self) -> "hashlib._Hash":
+        root = hashlib.sha256()
+        for name in CONTEXT_MEMBERS:
+            if name in self._request:
+                root.update(b"request.%b\0%b\0" % (name.encode(), canonical(self._request[name])))
+        return root
 
     def matches(self, context_hash: str, index: int) -> bool:
         return not context_hash or context_hash == self.before(index)

@@ -7,6 +7,7 @@ complete answer it remembers the chain; a chain that the upstream refuses is giv
 
 import re
 from collections.abc import Coroutine, Mapping
+from functools import lru_cache
 from typing import Any, Final, Literal
 from urllib.parse import quote
 
@@ -155,13 +156,7 @@ class AntigravityLane:
         method = "streamGenerateContent?alt=sse" if self._stream else "generateContent"
         if self._parts.config.envelope == "code_assist":
             return f"{self._base_url}/v1internal:{method}"
-        model = self._call.model.removeprefix("models/")
-        if not all(part.strip(".") for part in model.split("/")):
-            # Such a name would lead to another place than the one that the operator named.
-            raise InvalidRequest("This is no name of a model", param="model")
-        model = quote(model, safe="/:@.-_")
-        version = "" if _VERSIONED.search(self._base_url) else "/v1beta"
-        return f"{self._base_url}{version}/models/{model}:{method}"
+        return f"{_models_address(self._base_url, self._call.model)}:{method}"
 
     async def _payload(self, shape: Shape) -> JsonObject:
         """Raises InvalidRequest, and StoreError where replay is strict."""
@@ -226,6 +221,17 @@ class AntigravityLane:
 async def _kept(work: Coroutine[Any, Any, Committed]) -> bool:
     """Whether the chain is there."""
     return await work == "stored"
+
+
+@lru_cache(maxsize=1024)
+def _models_address(base_url: str, model: str) -> str:
+    """Raises InvalidRequest."""
+    model = model.removeprefix("models/")
+    if not all(part.strip(".") for part in model.split("/")):
+        # Such a name would lead to another place than the one that the operator named.
+        raise InvalidRequest("This is no name of a model", param="model")
+    version = "" if _VERSIONED.search(base_url) else "/v1beta"
+    return f"{base_url}{version}/models/{quote(model, safe='/:@.-_')}"
 
 
 class _Shown:

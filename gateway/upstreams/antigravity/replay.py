@@ -16,7 +16,7 @@ from gateway.replay.scope import ReplayScope
 from gateway.upstreams.antigravity.arguments import Schemas
 from gateway.upstreams.antigravity.ledger import Ledger
 from gateway.upstreams.antigravity.pairing import RESPONSE_ROLE
-from gateway.upstreams.antigravity.replay_prepare import prepared, reserved_ids
+from gateway.upstreams.antigravity.replay_prepare import prepared
 from gateway.upstreams.antigravity.replay_scope import FOUND_BY_WORDS
 
 log = logging.getLogger(__name__)
@@ -80,9 +80,9 @@ async def begin(
     items, snapshot, _ = await store.read(scope)
     shared = scope is not None and scope.kind in FOUND_BY_WORDS
     ready = prepared(payload, () if fresh else items, schemas, response_role=response_role, shared=shared)
-    if scope is not None and not items and (missed := reserved_ids(payload)):
+    if scope is not None and not items and ready.degraded:
         # Another session or system prompt, an entry that ended, a turn that was never committed.
-        log.info("replay.ledger_missed", extra={"scope": scope.digest, "ids": missed})
+        log.info("replay.ledger_missed", extra={"scope": scope.digest, "ids": ready.degraded})
     if scope is not None and ready.replayed:
         log.info("replay.injected", extra={"scope": scope.digest, "session_kind": scope.kind})
     if scope is not None and ready.degraded:

@@ -8,6 +8,7 @@ not replace the conversation's chain.
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 from gateway.kernel.json import Json, JsonObject
 from gateway.replay.derived import claude_session, derived_session, explicit_session, gemini_session_id
@@ -22,6 +23,7 @@ FOUND_BY_WORDS = frozenset({"derived", "session"})
 """Kinds of sessions that may be named by how a conversation begins, and so be those of several."""
 
 
+@lru_cache(maxsize=1024)
 def takes_part(model: str) -> bool:
     """Whether the model signs its thoughts: Gemini's, and what is served like them."""
     model = model.lower()

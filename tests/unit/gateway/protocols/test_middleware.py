@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 import structlog
 
+from gateway.protocols.answers import Answer
 from gateway.protocols.middleware import HideQueryKey, RequestContext, clean_request_id
 
 
@@ -26,6 +27,10 @@ START = {"type": "http.response.start", "status": 200, "headers": [(b"connection
 BODY = {"type": "http.response.body", "body": b"x", "more_body": False}
 
 
+def defect(path: str) -> Answer:
+    return Answer(500, f"a defect at {path}".encode())
+
+
 async def run(app: App, *, given: bytes | None = None, draining: bool = False, **scope: Any) -> list[Any]:
     sent: list[Any] = []
 
@@ -39,7 +44,8 @@ async def run(app: App, *, given: bytes | None = None, draining: bool = False, *
     whole = {"type": "http", "http_version": "1.1", "headers": headers, **scope}
     # A task of its own, as servers give to every request.
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(RequestContext(app, draining=lambda: draining)(whole, receive, send))
+        context = RequestContext(app, draining=lambda: draining, defect=defect)
+        tasks.create_task(context(whole, receive, send))
     return sent
 
 
@@ -51,6 +57,41 @@ async def test_the_clients_request_id_is_echoed_and_bound() -> None:
     assert app.scope["request_id"] == "abc-1"
     assert app.bound == {"request_id": "abc-1"}
     assert structlog.contextvars.get_contextvars() == {}
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "told"),
+    [
+        ([], "http", ["http.response.start", "http.response.body"]),
+        ([START], "http", ["http.response.start"]),
+        ([], "websocket", []),
+    ],
+    ids=["nothing", "a head", "a socket"],
+)
+async def test_a_defect_is_raised_on_and_answered_where_nothing_was(
+    said: list[Any], kind: str, told: list[str]
+) -> None:
+    sent: list[Any] = []
+
+    async def broken(scope: Any, receive: Any, send: Any) -> None:
+        for message in said:
+            await send(message)
+        raise RuntimeError
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        raise AssertionError("the middleware does not read")
+
+    scope = {"type": kind, "http_version": "1.1", "path": "/v1/x", "headers": [(b"x-request-id", b"abc")]}
+    context = RequestContext(broken, draining=lambda: False, defect=defect)
+    with pytest.raises(RuntimeError):
+        await context(scope, receive, send)
+    assert [message["type"] for message in sent] == told
+    if not said and told:
+        assert (sent[0]["status"], sent[1]["body"]) == (500, b"a defect at /v1/x")
+        assert (b"x-request-id", b"abc") in sent[0]["headers"]
 
 
 async def test_a_request_without_an_id_gets_one_of_its_own() -> None:
