@@ -82,7 +82,7 @@ NAMED_LIKE_THE_STANDARD_LIBRARY = {
 
 BROAD_EXCEPTS = {
     "gateway/engine/run.py": "a defect in one turn must end as that turn's failure",
-    "gateway/protocols/middleware.py": "a defect before the answer is told in the envelope of the path, and raised on",
+    "gateway/protocols/middleware.py": "a defect before any answer is told to the client, and raised on",
     "gateway/upstreams/attempt.py": "what an upstream sends costs its attempt and nothing else",
     "workers/consumer.py": "a defect in one command must not stop the others",
     "workers/supervisor.py": "a defect in one part must not stop the process",
