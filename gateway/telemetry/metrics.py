@@ -1,22 +1,19 @@
 """What is counted, and how it is written for Prometheus.
 
 Two layers. ChatStats and the reference block keep the names of lingma-openai-gateway, so that its dashboards
-and alerts go on working: plain integers, written by hand. TurnMetrics are instruments with labels and
-histograms. Both are fed once a turn, never for an event. No label holds what a user wrote.
+and alerts go on working: plain integers, written by hand. TurnMetrics have labels and histograms
+(counts.py). Both are fed once a turn, never for an event. No label holds what a user wrote.
 
 The values are those of this replica; Prometheus sums them. Sums over all replicas are admin/cluster.py's.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Histogram, disable_created_metrics, generate_latest
-from prometheus_client.core import CounterMetricFamily
-from prometheus_client.metrics_core import Metric
+from prometheus_client import CollectorRegistry, disable_created_metrics, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
-from prometheus_client.registry import Collector
 
+from gateway.telemetry.counts import Counts, Distribution
 from gateway.telemetry.exposition import Format
 from gateway.turn.losses import Loss
 from gateway.turn.request import Turn
@@ -111,36 +108,8 @@ class ChatStats:
         }
 
 
-class Counts(Collector):
-    """A counter with labels: plain integers that are told when somebody asks."""
-
-    def __init__(self, name: str, meaning: str, labels: Sequence[str], registry: CollectorRegistry) -> None:
-        self.of: Counter[tuple[str, ...]] = Counter()
-        self._family = (name, meaning, labels)
-        registry.register(self)
-
-    def collect(self) -> Iterable[Metric]:
-        name, meaning, labels = self._family
-        family = CounterMetricFamily(name, meaning, labels=labels)
-        for values, count in self.of.items():
-            family.add_metric(values, count)
-        yield family
-
-
-class Children(dict[tuple[str, ...], Histogram]):
-    """Those of a histogram by their labels, which the Prometheus client would look up under a lock."""
-
-    def __init__(self, histogram: Histogram) -> None:
-        super().__init__()
-        self._histogram = histogram
-
-    def __missing__(self, labels: tuple[str, ...]) -> Histogram:
-        child = self[labels] = self._histogram.labels(*labels)
-        return child
-
-
 class TurnMetrics:
-    """Instruments of the Prometheus client in a registry of their own.
+    """Counted here, told through a registry of their own.
 
     A bucket of a histogram names the trace of the last sampled turn that fell into it.
     """
@@ -150,29 +119,26 @@ class TurnMetrics:
         self._turns = Counts(
             "gateway_turns", "Turns that ended, by outcome", ("dialect", "upstream", "outcome"), registry
         )
-        self._duration = Children(
-            Histogram(
-                "gateway_turn_duration_seconds",
-                "From the request to the terminal event",
-                ("dialect", "upstream", "outcome"),
-                buckets=_DURATION_BUCKETS_S,
-                registry=registry,
-            )
+        self._duration = Distribution(
+            "gateway_turn_duration_seconds",
+            "From the request to the terminal event",
+            ("dialect", "upstream", "outcome"),
+            _DURATION_BUCKETS_S,
+            registry,
         )
-        self._ttft = Children(
-            Histogram(
-                "gateway_turn_time_to_first_token_seconds",
-                "From the request to the first content",
-                ("dialect", "upstream"),
-                buckets=_TTFT_BUCKETS_S,
-                registry=registry,
-            )
+        self._ttft = Distribution(
+            "gateway_turn_time_to_first_token_seconds",
+            "From the request to the first content",
+            ("dialect", "upstream"),
+            _TTFT_BUCKETS_S,
+            registry,
         )
-        self._queued = Histogram(
+        self._queued = Distribution(
             "gateway_turn_queue_wait_seconds",
             "Until a turn was admitted; the wait for a slot of Lingma comes after",
-            buckets=_QUEUE_BUCKETS_S,
-            registry=registry,
+            (),
+            _QUEUE_BUCKETS_S,
+            registry,
         )
         self._failed = Counts(
             "gateway_attempts_failed",
@@ -206,11 +172,11 @@ class TurnMetrics:
         dialect, upstream, outcome = turn.raw.dialect, figures.upstream, figures.outcome
         exemplar = figures.exemplar
         self._turns.of[dialect, upstream, outcome] += 1
-        self._duration[dialect, upstream, outcome].observe(figures.duration_ms / 1000, exemplar)
-        if figures.ttft_ms is not None:
-            self._ttft[dialect, upstream].observe(figures.ttft_ms / 1000, exemplar)
+        self._duration.observe((dialect, upstream, outcome), figures.duration_ms / 1000, exemplar)
+        if (ttft_ms := figures.ttft_ms) is not None:
+            self._ttft.observe((dialect, upstream), ttft_ms / 1000, exemplar)
         if figures.queued_s is not None:
-            self._queued.observe(figures.queued_s, exemplar)
+            self._queued.observe((), figures.queued_s, exemplar)
         for failed in figures.failed_attempts:
             self._failed.of[failed] += 1
         for replayed in figures.replayed:
