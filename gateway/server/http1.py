@@ -169,16 +169,18 @@ class LeanProtocol(server.H11Protocol):
 
     def __init__(self, app: Any, config: Config, *more: Any) -> None:
         super().__init__(app, config, *more)
+        self._upgrades = False
         self.connection = PlainConnection(
             h11.SERVER, max_incomplete_event_size=config.h11_max_incomplete_size
         )
 
     async def _check_protocol(self, event: h11.Request) -> None:
-        if event.method == b"PRI" or _wants_upgrade(event):
+        self._upgrades = any(name == b"upgrade" for _, name, _ in event.headers._full_items)
+        if event.method == b"PRI" or self._upgrades:
             await super()._check_protocol(event)
 
     async def _create_stream(self, request: h11.Request) -> None:
-        if _wants_upgrade(request):
+        if self._upgrades:
             await super()._create_stream(request)
             return
         self.stream = LeanStream(
@@ -204,10 +206,6 @@ class LeanProtocol(server.H11Protocol):
         )
         self.keep_alive_requests += 1
         await self.context.mark_request()
-
-
-def _wants_upgrade(request: h11.Request) -> bool:
-    return any(name == b"upgrade" for _, name, _ in request.headers._full_items)
 
 
 _protocol_send = TCPServer.protocol_send

@@ -145,6 +145,9 @@ class Conversation:
         )
 
     def _part(self, part: PartIn, raw: Json, path: str, place: str) -> None:
+        if part.text is not None and isinstance(raw, dict) and len(raw) == 1:  # as nearly all are
+            self._text(part.text, thought=False, signature=None)
+            return
         signature = _signature(part)
         if all(getattr(part, name) is None for name in _CONTENT):
             self._unknown(raw, signature, path)

@@ -156,15 +156,8 @@ def segment_of(part: Json) -> tuple[Kind, str] | None:
     return "thought" if part.get("thought") is True else "text", text
 
 
-def hash_of_text(kind: Kind) -> "hashlib._Hash":
-    """To be given the text in UTF-8, in pieces."""
-    return hashlib.sha256(kind.encode() + b"\0")
-
-
 def text_hash(kind: Kind, text: str) -> str:
-    hashed = hash_of_text(kind)
-    hashed.update(text.encode("utf-8", "surrogatepass"))
-    return hashed.hexdigest()
+    return hashlib.sha256(f"{kind}\0{text}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
 # -- ids of calls -----------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ so what is remembered is which whole text a signature belongs to. How the parts 
 chunks makes no difference. Not the store: see replay/antigravity.py for what becomes of the chain.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -31,7 +31,6 @@ from gateway.upstreams.antigravity.history import (
     call_of,
     canonical,
     contents_of,
-    hash_of_text,
     id_of,
     name_of,
     parts_of,
@@ -64,9 +63,14 @@ class _Segment:
         self.kind: Kind = kind
         self.part_index = part_index
         """Of its first chunk."""
-        self.hash = hash_of_text(kind)
+        self.pieces: list[str] = []
         self.signatures: list[str] = []
         """Once there is one, the text goes on only under the same."""
+
+    @property
+    def value(self) -> tuple[Kind, str]:
+        """By which equal texts are known."""
+        return self.kind, text_hash(self.kind, "".join(self.pieces))
 
 
 class _Chain:
@@ -106,9 +110,11 @@ class Ledger:
         self._contexts = Contexts(request_of(payload), contents)
         self._chain = _Chain()
         self._content_index, self._part_index = _next_slot(contents)
-        self._texts: Counter[tuple[Kind, str]] = Counter()
-        """Texts of the content that the answer is, by their hashes."""
-        self._calls: Counter[tuple[str, bytes]] = Counter()
+        self._texts: defaultdict[tuple[Kind, str], int] = defaultdict(int)
+        """How many texts of the content that the answer is are equal."""
+        self._uncounted: list[_Segment] = []
+        """Texts that are yet to be counted there: where nothing is signed, nobody asks."""
+        self._calls: defaultdict[tuple[str, bytes], int] = defaultdict(int)
         self._seen_calls: set[tuple[str, bytes, str, str | int]] = set()
         self._seen: set[str] = set()
         """Signatures that have their place."""
@@ -158,8 +164,10 @@ class Ledger:
     def _note(self, index: int, content: Json) -> None:
         parts = parts_of(content)
         if index == self._content_index:
-            self._texts.update((kind, text_hash(kind, text)) for kind, text in _segments(parts))
-            self._calls.update(_value(call) for call in filter(None, map(call_of, parts)))
+            for kind, text in _segments(parts):
+                self._texts[kind, text_hash(kind, text)] += 1
+            for call in filter(None, map(call_of, parts)):
+                self._calls[_value(call)] += 1
         if role_of(content) == "model" and any(call_of(part) or signature_of(part) for part in parts):
             self._note_model(index, parts)
 
@@ -242,7 +250,7 @@ class Ledger:
         ):
             self._close()
             segment = self._segment = _Segment(kind, self._part_index)
-        segment.hash.update(text.encode("utf-8", "surrogatepass"))
+        segment.pieces.append(text)
         self._last = kind
         if signature and signature not in self._seen:
             self._seen.add(signature)
@@ -269,13 +277,18 @@ class Ledger:
         segment, self._segment = self._segment, None
         if segment is None:
             return
-        kind, hashed = segment.kind, segment.hash.hexdigest()
+        kind = segment.kind
         signatures = [held for held, of_kind in self._pending if of_kind == kind] + segment.signatures
         self._pending = [held for held in self._pending if held[1] != kind]
-        for signature in signatures:
-            place = self._at(segment.part_index, self._texts[kind, hashed])
-            self._chain.add(_signature(kind, hashed, signature, place))
-        self._texts[kind, hashed] += 1
+        if signatures:
+            for said in self._uncounted:
+                self._texts[said.value] += 1
+            self._uncounted.clear()
+            _, hashed = value = segment.value
+            place = self._at(segment.part_index, self._texts[value])
+            for signature in signatures:
+                self._chain.add(_signature(kind, hashed, signature, place))
+        self._uncounted.append(segment)
 
     def _at(self, part_index: int, occurrence: int) -> _At:
         context_hash = self._contexts.before(self._content_index)
