@@ -9,6 +9,7 @@ stores chains, and by upstreams/antigravity, which makes and applies them.
 """
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final, Literal, TypeAlias
 
 import msgspec
@@ -222,14 +223,16 @@ def chain_of(value: bytes) -> Chain | None:
     """None for a value that is no chain, or too large; one item that is none spoils it all."""
     if len(value) > MAX_VALUE_BYTES:
         return None
+    return _known_chain(value) if len(value) <= _SHORT else _read_chain(value)
+
+
+def _read_chain(value: bytes) -> Chain | None:
     branch, deleted = "", False
     try:
         raw = [loads(item) for item in decode_items(value)]
         if raw and isinstance(marker := raw[0], dict) and trim(text_of(marker.get("type"))) == MARKER:
             branch, deleted = trim(text_of(marker.get("branch"))), marker.get("deleted") is True
             raw = raw[1:]
-            if not raw:  # a tombstone, as good as always
-                return Chain(branch=branch, deleted=deleted)
         items = tuple(item for item in map(normalised, raw) if item is not None)
     except (CorruptValue, JsonError, TypeError):  # TypeError: something nested deeper than JSON is written
         return None
@@ -237,3 +240,8 @@ def chain_of(value: bytes) -> Chain | None:
     if encoded is None or len(items) != len(raw):
         return None
     return Chain(items, encoded, branch, deleted)
+
+
+_SHORT: Final = 256
+"""Bytes of a value that holds no chain: a tombstone is read with every turn of who signs nothing."""
+_known_chain: Final = lru_cache(maxsize=1024)(_read_chain)

@@ -10,9 +10,13 @@ from gateway.kernel.json import dumps
 _NAME: Final = b'"modelVersion"'
 _MEMBER: Final = re.compile(rb'"modelVersion"\s*:\s*("(?:[^"\\]|\\.)*")')
 
-# Behind a comma or a brace a quote begins a name; and where one brace follows, at the very end, it closes the
-# chunk itself.
-_OWN: Final = re.compile(rb'[,{]"modelVersion"\s*:\s*("[^"\\]*")[^{}]*\}\Z')
+# A quote that begins a name stands behind a comma or a brace: texts have theirs escaped. Where nothing but
+# one brace follows, at the very end, it closes the chunk itself, and what stands first is its own, too.
+_LAST: Final = re.compile(rb'"modelVersion"\s*:\s*("[^"\\]*")[^{}]*\}\s*\Z')
+_FIRST: Final = re.compile(rb'\s*\{\s*"modelVersion"\s*:\s*("[^"\\]*")')
+_BEFORE: Final = (b",", b"{")
+_SPACE: Final = 16
+"""As much of it as may stand between."""
 
 
 class _Chunk(msgspec.Struct):
@@ -35,14 +39,20 @@ class ModelName:
         """The chunk with that name as its model version; as it is where it carries none, or that one."""
         if self._tail and raw.endswith(self._tail):
             return raw if self._tail is self._renamed else raw[: -len(self._tail)] + self._renamed
-        found = _OWN.search(raw)
-        if found is None or raw.count(_NAME) > 1:
+        at = raw.rfind(_NAME)
+        if at < 0:
+            return raw
+        if raw.find(_NAME) != at:
             return rename_model(raw, self._model)
-        start, end = found.span(1)
-        self._tail = tail = raw[found.start() :]
-        same = found[1] == self._wanted
-        self._renamed = tail if same else raw[found.start() : start] + self._wanted + raw[end:]
-        return raw if same else raw[: found.start()] + self._renamed
+        if raw[max(0, at - _SPACE) : at].rstrip()[-1:] in _BEFORE and (last := _LAST.match(raw, at)):
+            self._tail = self._renamed = raw[at - 1 :]
+            if last[1] == self._wanted:
+                return raw
+            self._renamed = raw[at - 1 : last.start(1)] + self._wanted + raw[last.end(1) :]
+            return raw[: at - 1] + self._renamed
+        if first := _FIRST.match(raw):
+            return raw[: first.start(1)] + self._wanted + raw[first.end(1) :]
+        return rename_model(raw, self._model)
 
 
 def rename_model(raw: bytes, model: str) -> bytes:

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,11 +56,14 @@ _chunks = st.fixed_dictionaries(
 )
 
 
-@given(st.lists(_chunks, max_size=6))
-def test_a_stream_is_renamed_as_each_of_its_chunks_would_be(chunks: list[JsonObject]) -> None:
+@given(st.lists(_chunks, max_size=6), st.sampled_from([None, 2]), st.booleans())
+def test_a_stream_is_renamed_as_each_of_its_chunks_would_be(
+    chunks: list[JsonObject], indent: int | None, backwards: bool
+) -> None:
     name = ModelName("mine")
     for chunk in chunks:
-        raw = dumps(chunk)
+        members = dict(reversed(chunk.items())) if backwards else chunk
+        raw = json.dumps(members, indent=indent).encode() if indent else dumps(members)
         assert name.put(raw) == rename_model(raw, "mine")
         assert name.put(raw) == rename_model(raw, "mine"), "the second time it knows the end"
 
@@ -70,6 +75,11 @@ def test_a_stream_is_renamed_as_each_of_its_chunks_would_be(chunks: list[JsonObj
         b'{"x\\"modelVersion":"a"}',
         b'{"text":"}","modelVersion":"a","note":"{}"}',
         b'[{"modelVersion":"a"}]',
+        b' {"modelVersion":"a","x":{}} ',
+        b'{"x":{"modelVersion":"a"}}',
+        b'{"modelVersion":"a\\"b","x":{}}',
+        b'{"x":["a","modelVersion"],"y":"z"}',
+        b'{"x":1,                              "modelVersion":"a"}',
     ],
 )
 def test_chunks_that_only_look_plain_are_renamed_with_care(raw: bytes) -> None:
