@@ -3,6 +3,7 @@ any replica that decodes the same frames again gives the same ids.
 """
 
 import hashlib
+import os
 import secrets
 import uuid
 from typing import NewType
@@ -25,7 +26,7 @@ def _base32(value: int, length: int) -> str:
 
 def new_turn_id(now_ms: int) -> TurnId:
     """26 characters: 48 bits of unix milliseconds, then 80 random bits (the ULID layout)."""
-    return TurnId(_base32(now_ms, 10) + _base32(secrets.randbits(80), 16))
+    return TurnId(_base32(now_ms, 10) + _base32(int.from_bytes(os.urandom(10)), 16))
 
 
 def derived_hex(turn_id: str, *path: str | int, length: int = 24) -> str:

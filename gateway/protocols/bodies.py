@@ -38,7 +38,6 @@ class TurnContext(msgspec.Struct, frozen=True, kw_only=True):
     resumable: bool = False
     path_params: Mapping[str, str] = msgspec.field(default_factory=dict)
     """What the route's pattern found in the path."""
-    query: Mapping[str, str] = msgspec.field(default_factory=dict)
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     """By lower-case name; of several with one name the first. Credentials are not among them."""
 

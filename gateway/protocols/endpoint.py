@@ -7,7 +7,6 @@ need more (loading a stored response, a WebSocket) use the same steps in their o
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
-from urllib.parse import parse_qsl
 
 import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -128,7 +127,6 @@ def context_of(edge: Edge, scope: Scope, principal: Principal) -> TurnContext:
         key_max_in_flight=principal.max_in_flight,
         request_id=request_id_of(scope),
         path_params=scope.get("path_params", {}),
-        query=dict(parse_qsl(scope["query_string"].decode("latin-1"))),
         headers=_headers(scope),
     )
 

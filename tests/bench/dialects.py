@@ -42,7 +42,6 @@ class Dialect(NamedTuple):
             tenant="-",
             created_at_ms=1_790_000_000_000,
             path_params={"model": path.rpartition("/")[2].partition(":")[0]},
-            query={"alt": "sse"},
         )
         return self.parse(self.request(burst).encode(), context)
 
