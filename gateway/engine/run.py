@@ -313,7 +313,7 @@ class TurnRun:
             if legal:
                 self._said_start = True
                 self._observers.see(legal)
-            elif frame.raw is None or not self._said_start:
+            elif not (frame.size and self._said_start):
                 continue  # else a client of the same dialect gets the bytes
             out.append(frame if legal is frame.events else msgspec.structs.replace(frame, events=legal))
         return out

@@ -173,7 +173,7 @@ class _Stream:
         try:
             async for burst in self._run:
                 self._waiting += burst
-                self._waiting_bytes += sum(len(frame.raw) for frame in burst if frame.raw is not None)
+                self._waiting_bytes += sum(frame.size for frame in burst)
                 if not self._content:
                     self._content = any(frame.has_content for frame in burst)
                 self._notify()

@@ -13,7 +13,7 @@ import h11
 from h11._readers import READERS, ContentLengthReader
 from h11._readers import maybe_read_from_IDLE_client as read_any_head
 from h11._receivebuffer import ReceiveBuffer
-from h11._writers import ContentLengthWriter, write_any_response
+from h11._writers import ChunkedWriter, ContentLengthWriter, write_any_response
 
 _line: Final = re.compile(rb"([A-Z]+) ([!-~]+) HTTP/1\.1\r\n").match
 _fields: Final = re.compile(rb"([-!#$%&'*+.^_`|~0-9a-zA-Z]+): ([!-~](?:[\t -~]*[!-~])?)\r\n").findall
@@ -93,17 +93,19 @@ class PlainConnection(h11.Connection):
         return True
 
     def send_with_data_passthrough(self, event: Any) -> list[bytes] | None:
-        if type(event) is h11.Response and (length := self._plain_length(event)) is not None:
+        if type(event) is h11.Response and (writer := self._plain_body(event)) is not None:
             head: list[bytes] = []
             write_any_response(event, head.append)
+            if type(writer) is ChunkedWriter:
+                head.insert(-1, b"Transfer-Encoding: chunked\r\n")  # before the blank line
             self._cstate.states[h11.SERVER] = h11.SEND_BODY
-            self._writer = ContentLengthWriter(length)
+            self._writer = writer
             self.client_is_waiting_for_100_continue = False
             return head
         return super().send_with_data_passthrough(event)
 
-    def _plain_length(self, response: h11.Response) -> int | None:
-        """Of the body of an answer whose head is to be sent as it is."""
+    def _plain_body(self, response: h11.Response) -> ContentLengthWriter | ChunkedWriter | None:
+        """Of an answer whose head is to be sent as it is; where it says no length, with how it is framed."""
         cstate = self._cstate
         if (
             cstate.states[h11.SERVER] is not h11.SEND_RESPONSE
@@ -114,10 +116,10 @@ class PlainConnection(h11.Connection):
             or response.status_code in _NO_BODY
         ):
             return None
-        length = None
+        writer: ContentLengthWriter | ChunkedWriter = ChunkedWriter()
         for _, name, value in response.headers._full_items:
-            if name == b"connection" or name == b"transfer-encoding":
+            if name == b"transfer-encoding" or (name == b"connection" and value != b"keep-alive"):
                 return None
             if name == b"content-length":
-                length = int(value)
-        return length
+                writer = ContentLengthWriter(int(value))
+        return writer

@@ -1,4 +1,6 @@
-"""The stream element: one upstream message as received, and what it means."""
+"""The stream element: one upstream message as received, and what it means. Messages that came together and
+only go on with each other may be one element, for what is done once for each costs more than to read them.
+"""
 
 from typing import TypeAlias
 
@@ -17,6 +19,13 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     """Number of the upstream message within its attempt, from 1, gapless; 0 for frames made here."""
     whole: bool = False
     """`raw` is the body of a whole answer that was not streamed."""
+    raws: tuple[bytes, ...] = ()
+    """Of several messages, which are one delta; then there is no `raw`, and `seq` is that of the last."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of what was received."""
+        return len(self.raw) if self.raw is not None else sum(map(len, self.raws))
 
     @property
     def has_content(self) -> bool:

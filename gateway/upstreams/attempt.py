@@ -7,6 +7,7 @@ the turn is over, so that its next turn finds it.
 """
 
 import contextlib
+import itertools
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from email.utils import parsedate_to_datetime
@@ -72,7 +73,9 @@ class Lane(Protocol):
         """An answer that is an error."""
         ...
 
-    def feed(self, event: SseEvent, seq: int) -> Frame: ...
+    def feed(self, events: Sequence[SseEvent], seq: int, into: Burst) -> None:
+        """Events that came together, the first with that number. What comes before an error is there."""
+        ...
 
     def feed_whole(self, body: bytes) -> Frame: ...
 
@@ -233,13 +236,12 @@ class Attempt:
 
     def _decoded(self, events: list[SseEvent]) -> Burst:
         burst: Burst = []
-        feed = self._lane.feed
+        first, self._seq = self._seq + 1, self._seq + len(events)
         try:
-            for event in events:
-                self._seq += 1
-                if event.data is not None and is_rich(event.data, MAX_VALUES):
-                    raise ValueError("too many values")
-                burst.append(feed(event, self._seq))
+            if sound := list(itertools.takewhile(_is_sound, events)):
+                self._lane.feed(sound, first, burst)
+            if len(sound) < len(events):
+                raise ValueError("too many values")
         except Exception:
             burst.append(Frame((TurnFailed(self._senseless()),)))
         return burst
@@ -359,6 +361,10 @@ class Attempt:
             log.warning("replay.late", extra=fields | {"within_s": within_s})
         else:
             self._call.replayed.append("dropped" if not taken else "kept" if fault is None else "forgotten")
+
+
+def _is_sound(event: SseEvent) -> bool:
+    return event.data is None or not is_rich(event.data, MAX_VALUES)
 
 
 def retry_after_s(headers: Mapping[str, str], clock: Clock) -> float | None:

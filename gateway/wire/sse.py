@@ -63,13 +63,16 @@ class SseSplitter:
     def feed(self, chunk: bytes) -> list[SseEvent]:
         """Raises UpstreamProtocol when an event grows beyond the limit."""
         buffer = self._buffer
-        plain_so_far = not (buffer or self._first or len(chunk) > self._max)
-        if plain_so_far and (whole := _whole_events(chunk)) is not None:
-            return whole
+        events: list[SseEvent] = []
+        if not buffer and len(chunk) <= self._max:
+            taken = _plain_events(chunk, events)
+            self._first = self._first and not taken
+            if taken == len(chunk):
+                return events
+            chunk = chunk[taken:]
         buffer += chunk
         if not self._has_cr:
             self._has_cr = _CR in chunk
-        events: list[SseEvent] = []
         start, at, size = 0, self._searched, len(buffer)
         while True:
             if not self._begun:
@@ -130,22 +133,19 @@ class SseSplitter:
         return UpstreamProtocol(f"the upstream sent an event of more than {self._max} bytes")
 
 
-def _whole_events(chunk: bytes) -> list[SseEvent] | None:
-    """The hot path: plain events and nothing else. None when anything about them is not plain."""
-    if not chunk.endswith(b"\n"):
-        return None
+def _plain_events(chunk: bytes, into: list[SseEvent]) -> int:
+    """The hot path: plain events, whole, up to the first that is not. How many bytes they were."""
     end, plain = (b"\r\n\r\n", _plain_crlf) if _CR in chunk else (b"\n\n", _plain)
-    events: list[SseEvent] = []
     start = 0
     while (found := chunk.find(end, start)) >= 0:
         after = found + len(end)
         raw = chunk[start:after]
         event = plain(raw, raw)
         if event is None:
-            return None
-        events.append(event)
+            break
+        into.append(event)
         start = after
-    return events if start == len(chunk) else None
+    return start
 
 
 def _plain(block: bytes, raw: bytes) -> SseEvent | None:

@@ -51,8 +51,10 @@ def codex_index() -> dict[str, str]:
     return {name: str(about) for name, about in value.items()}
 
 
-def decoded_codex(cassette: CodexCassette, turn: Turn) -> tuple[list[Frame], CodexDecoder]:
-    """All frames of the stream, and the decoder at its end."""
+def decoded_codex(
+    cassette: CodexCassette, turn: Turn, *, together: int = 0
+) -> tuple[list[Frame], CodexDecoder]:
+    """All frames of the stream, and the decoder at its end. together: so many events come at once."""
     decoder = CodexDecoder(
         model=turn.model,
         created_at=turn.created_at_ms // 1000,
@@ -61,7 +63,12 @@ def decoded_codex(cassette: CodexCassette, turn: Turn) -> tuple[list[Frame], Cod
     )
     splitter = SseSplitter()
     events = splitter.feed(cassette.stream)
-    frames = [decoder.feed_data(event.raw, event.data, seq) for seq, event in enumerate(events, 1)]
+    frames: list[Frame] = []
+    if together:
+        for start in range(0, len(events), together):
+            decoder.feed_all(events[start : start + together], start + 1, frames)
+    else:
+        frames = [decoder.feed_data(event.raw, event.data, seq) for seq, event in enumerate(events, 1)]
     if (last := decoder.eof()) is not None:
         frames.append(last)
     return frames, decoder

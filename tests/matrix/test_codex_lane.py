@@ -17,7 +17,7 @@ import pytest
 
 from gateway.kernel.json import dumps, dumps_canonical, loads
 from gateway.protocols.responses.encode import ResponsesEncoder
-from gateway.turn.events import TurnCompleted
+from gateway.turn.events import TextDelta, TurnCompleted
 from gateway.turn.fold import fold
 from gateway.turn.frame import Frame
 from gateway.wire.sse import SseSplitter
@@ -49,8 +49,8 @@ def turn() -> Any:
     return ResponsesColumn().turn()
 
 
-def encoded(frames: list[Frame], cuts: list[int] | None = None) -> bytes:
-    encoder = ResponsesEncoder(turn())
+def encoded(frames: list[Frame], cuts: list[int] | None = None, *, starting_after: int = -1) -> bytes:
+    encoder = ResponsesEncoder(turn(), starting_after=starting_after)
     borders = [0, *(cuts or []), len(frames)]
     return b"".join(encoder.encode(frames[start:end]) for start, end in pairwise(borders))
 
@@ -93,6 +93,29 @@ def test_the_bytes_are_those_of_the_upstream_but_for_the_declared_edits(name: st
 def test_bursts_make_no_difference(name: str) -> None:
     frames, _ = decoded_codex(read_codex(name), turn())
     assert encoded(frames, list(range(1, len(frames)))) == encoded(frames)
+
+
+@each_cassette
+@pytest.mark.parametrize("together", [1, 2, 3, 7, 1000])
+def test_events_that_come_together_say_what_they_say_alone(name: str, together: int) -> None:
+    cassette = read_codex(name)
+    alone, one = decoded_codex(cassette, turn())
+    frames, other = decoded_codex(cassette, turn(), together=together)
+    assert encoded(frames) == encoded(alone)
+    assert encoded(frames, starting_after=5) == encoded(alone, starting_after=5)
+    assert fold(frames) == fold(alone)
+    assert (other.output, other.completed) == (one.output, one.completed)
+    assert max(frame.seq for frame in frames) == max(frame.seq for frame in alone)
+
+
+def test_deltas_that_come_together_are_one() -> None:
+    frames, _ = decoded_codex(read_codex("many_deltas"), turn(), together=1000)
+    alone, _ = decoded_codex(read_codex("many_deltas"), turn())
+    said = [(frame.raw, event) for frame in alone for event in frame.events if isinstance(event, TextDelta)]
+    (joined,) = [frame for frame in frames if frame.raws and isinstance(frame.events[0], TextDelta)]
+    assert joined.events == (TextDelta(1, "".join([event.text for _, event in said])),)
+    assert joined.raws == tuple([raw for raw, _ in said])
+    assert len(said) == 200
 
 
 @pytest.mark.parametrize("name", ENDS_BADLY)

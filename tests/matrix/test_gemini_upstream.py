@@ -7,7 +7,7 @@ import pytest
 
 from gateway.kernel.json import dumps, loads
 from gateway.protocols.gemini.encode import GeminiEncoder
-from gateway.protocols.gemini.framing import ArrayFraming, Framing, SdkFraming, one_line
+from gateway.protocols.gemini.framing import ArrayFraming, EventFraming, Framing, SdkFraming, one_line
 from gateway.protocols.gemini.routes import GEMINI
 from gateway.turn.events import TurnCompleted, TurnEvent
 from gateway.turn.fold import TurnResult, fold
@@ -54,10 +54,19 @@ def pieces(name: str) -> list[bytes]:
     return [data for data in found if data is not None]
 
 
-def frames_of(name: str, turn: Turn) -> list[Frame]:
-    """As the engine hands them to an encoder; the decoder keeps the grammar by itself."""
+def frames_of(name: str, turn: Turn, *, together: int = 0) -> list[Frame]:
+    """As the engine hands them to an encoder; the decoder keeps the grammar by itself.
+
+    together: so many chunks come at once.
+    """
     one = decoder(turn)
-    frames = [one.feed_data(data, seq) for seq, data in enumerate(pieces(name), 1)]
+    chunks = pieces(name)
+    frames: list[Frame] = []
+    if together:
+        for start in range(0, len(chunks), together):
+            one.feed_all(chunks[start : start + together], start + 1, frames)
+    else:
+        frames = [one.feed_data(data, seq) for seq, data in enumerate(chunks, 1)]
     if (last := one.eof()) is not None:
         frames.append(last)
     repair = Repair(started(turn))
@@ -65,7 +74,7 @@ def frames_of(name: str, turn: Turn) -> list[Frame]:
         assert repair.feed(frame.events) == frame.events
     assert repair.ended
     assert repair.repairs == 0
-    return [frame for frame in frames if frame.events or frame.raw is not None]
+    return [frame for frame in frames if frame.events or frame.size]
 
 
 # -- the cassettes ----------------------------------------------------------------------------------------
@@ -133,6 +142,20 @@ def test_chunks_go_out_byte_for_byte_but_for_the_models_name(
     completed = isinstance(frames[-1].events[-1], TurnCompleted)
     assert (rest == b"") == completed, "only a failure is told in other words"
     assert completed or b'"error"' in rest
+
+
+@each_cassette
+@pytest.mark.parametrize("framing", [EventFraming, SdkFraming, ArrayFraming])
+@pytest.mark.parametrize("together", [1, 2, 3, 1000])
+def test_chunks_that_come_together_say_what_they_say_alone(
+    name: str, framing: type[Framing], together: int
+) -> None:
+    turn = GeminiEventsColumn().turn()
+    alone, frames = frames_of(name, turn), frames_of(name, turn, together=together)
+    assert fold(frames) == fold(alone)
+    for after in (0, 2):
+        one, other = (GeminiEncoder(turn, framing(), starting_after=after) for _ in range(2))
+        assert one.encode(frames) == other.encode(alone)
 
 
 @pytest.mark.parametrize("name", WHOLE)

@@ -113,9 +113,9 @@ class GeminiEncoder:
     def encode(self, burst: Sequence[Frame]) -> bytes:
         out: list[bytes] = []
         for frame in burst:
-            events, raw = frame.events, frame.raw
-            if frame.dialect == "gemini" and raw is not None and not _is_failure(frame):
-                self._pass_on(raw, events, out)
+            events = frame.events
+            if frame.dialect == "gemini" and (frame.raw or frame.raws) and not _is_failure(frame):
+                self._pass_on(frame, out)
                 continue
             for event in events:
                 if type(event) is TextDelta and self._plain:
@@ -242,17 +242,19 @@ class GeminiEncoder:
             out.append(self._framing.error(dumps(envelope(error)), number if self._numbered else None))
         out.append(self._framing.end())
 
-    def _pass_on(self, raw: bytes, events: Sequence[TurnEvent], out: list[bytes]) -> None:
+    def _pass_on(self, frame: Frame, out: list[bytes]) -> None:
         """The events of a chunk that goes out as it came say nothing but what the stream's end needs."""
-        self._raw_end = self._raw_end or _says_why(raw)
-        renamed = self._model.put(raw)
-        if self._plain:
-            before, behind = self._around
-            out += (before, one_line(renamed), behind)
-        else:
-            self._emit(renamed, out)
+        before, behind = self._around
+        if frame.raw is not None:
+            self._raw_end = self._raw_end or _says_why(frame.raw)
+        for raw in frame.raws or (frame.raw or b"",):
+            renamed = self._model.put(raw)
+            if self._plain:
+                out += (before, one_line(renamed), behind)
+            else:
+                self._emit(renamed, out)
         self._spoken = self._in_raw = True
-        for event in events:
+        for event in frame.events:
             if type(event) is not TextDelta and isinstance(event, UsageReported | TurnCompleted):
                 self._say(event, out)
 

@@ -90,9 +90,8 @@ class ResponsesEncoder:
     def encode(self, burst: Sequence[Frame]) -> bytes:
         for frame in burst:
             events = frame.events
-            raw = frame.raw
-            if frame.dialect == "responses" and raw is not None and self._passes(frame):
-                self._pass_on(frame, raw)
+            if frame.dialect == "responses" and (frame.raw or frame.raws) and self._passes(frame):
+                self._pass_on(frame)
                 continue
             if self._lane.begun:
                 self._end_of_lane(events)
@@ -174,10 +173,15 @@ class ResponsesEncoder:
             case _:
                 return True
 
-    def _pass_on(self, frame: Frame, raw: bytes) -> None:
+    def _pass_on(self, frame: Frame) -> None:
         if self._ended:
             return  # such as an upstream's own `[DONE]`
-        self._writer.passed(self._lane.passed(raw, starting_after=self._starting_after))
+        passed = (
+            self._lane.all_passed(frame.raws, starting_after=self._starting_after)
+            if frame.raw is None
+            else self._lane.passed(frame.raw, starting_after=self._starting_after)
+        )
+        self._writer.passed(passed)
         if frame.is_terminal:
             self._ended = True
             self._writer.done()

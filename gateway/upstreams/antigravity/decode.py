@@ -10,6 +10,7 @@ either was cut off. Finish reasons that say the model's answer came to nothing a
 Gemini's own clients, who know what to do about them.
 """
 
+from collections.abc import Sequence
 from typing import Final, Literal, Protocol
 
 from gateway.kernel.errors import ErrorKind
@@ -171,6 +172,33 @@ class GeminiDecoder:
             self._gathered.append(read.answer)
             raw = None
         return Frame(self._begun_with(events, read.answer), raw, "gemini", seq)
+
+    def feed_all(self, chunks: Sequence[bytes | None], seq: int, into: list[Frame]) -> None:
+        """Chunks that came together, the first with that number. Texts that go on with an open message are
+        one frame.
+        """
+        texts: list[str] = []
+        raws: list[bytes] = []
+        for number, data in enumerate(chunks, seq):
+            open_message = self._open is not None and self._open.kind == "message" and not self._gather
+            if open_message and data is not None and (plain := read_text(data)) is not None:
+                self._observer.observe_text(plain.text)
+                if plain.usage:
+                    self._metered.update(plain.usage)
+                texts.append(plain.text)
+                raws.append(data)
+                continue
+            if raws:
+                into.append(self._joined(texts, raws, number - 1))
+                texts, raws = [], []
+            into.append(self.feed_data(data, number))
+        if raws:
+            into.append(self._joined(texts, raws, seq + len(chunks) - 1))
+
+    def _joined(self, texts: Sequence[str], raws: Sequence[bytes], seq: int) -> Frame:
+        events: list[TurnEvent] = []
+        self._text("".join(texts), "", events, thought=False)
+        return Frame(tuple(events), None, "gemini", seq, raws=tuple(raws))
 
     def feed_whole(self, body: bytes) -> Frame:
         """A whole answer that was not streamed, or a stream's chunks in one list."""

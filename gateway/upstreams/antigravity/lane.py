@@ -6,7 +6,7 @@ complete answer it remembers the chain; a chain that the upstream refuses is giv
 """
 
 import re
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, Literal
 from urllib.parse import quote
@@ -20,7 +20,7 @@ from gateway.replay.antigravity import AntigravityReplay, Committed
 from gateway.replay.derived import gemini_session_id
 from gateway.replay.scope import Isolation
 from gateway.turn.estimate import input_tokens
-from gateway.turn.frame import Frame
+from gateway.turn.frame import Burst, Frame
 from gateway.turn.ports import AttemptFailed, Call
 from gateway.upstreams.antigravity import replay as replaying
 from gateway.upstreams.antigravity.arguments import schemas_in
@@ -196,8 +196,11 @@ class AntigravityLane:
         self._judged = classify(said, retry_after_s=retry_after_s, asked_tokens=asked_tokens)
         return self.fault or self._judged
 
-    def feed(self, event: SseEvent, seq: int) -> Frame:
-        return self._decoder.feed_data(event.data, seq)
+    def feed(self, events: Sequence[SseEvent], seq: int, into: Burst) -> None:
+        if len(events) == 1:
+            into.append(self._decoder.feed_data(events[0].data, seq))
+        else:
+            self._decoder.feed_all([event.data for event in events], seq, into)
 
     def feed_whole(self, body: bytes) -> Frame:
         return self._decoder.feed_whole(body)

@@ -9,7 +9,7 @@ only the terminal event shows are said then: some upstreams send no item events,
 Nothing is content before an item opens, so a failure up to there may be answered by another attempt.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -42,6 +42,7 @@ from gateway.upstreams.codex.shapes import (
     ENDS,
     IMPLIED,
     ITEMS,
+    JOINED,
     SILENT,
     Response,
     Said,
@@ -54,7 +55,7 @@ from gateway.upstreams.codex.shapes import (
 )
 from gateway.upstreams.faults import Fault
 from gateway.wire.edits import edit_members
-from gateway.wire.sse import parse_block
+from gateway.wire.sse import SseEvent, parse_block
 
 _UNNUMBERED: Final = 1 << 32
 
@@ -137,6 +138,45 @@ class CodexDecoder:
         except msgspec.DecodeError:
             self._puzzled(data, events)
         return Frame(self._begun_with(events), raw, "responses", seq)
+
+    def feed_all(self, events: Sequence[SseEvent], seq: int, into: list[Frame]) -> None:
+        """Events that came together, the first with that number. Deltas that go on with the one before them
+        are one frame with it.
+        """
+        run: list[Said] = []
+        raws: list[bytes] = []
+        for number, event in enumerate(events, seq):
+            said = self._goes_on(event.data)
+            if run and (said is None or not _is_more(said, run[0])):
+                into.append(self._joined(run, raws, number - 1))
+                run, raws = [], []
+            if said is None:
+                into.append(self.feed_data(event.raw, event.data, number))
+            else:
+                run.append(said)
+                raws.append(event.raw)
+        if run:
+            into.append(self._joined(run, raws, seq + len(events) - 1))
+
+    def _goes_on(self, data: bytes | None) -> Said | None:
+        """A delta of the open item, that others could go on with."""
+        if self._open is None or data is None:
+            return None
+        try:
+            said = decode_said(data)
+        except msgspec.DecodeError:
+            return None
+        return said if said.output_index == self._open and said.type in JOINED else None
+
+    def _joined(self, run: Sequence[Said], raws: Sequence[bytes], seq: int) -> Frame:
+        said = run[0]
+        events: list[TurnEvent] = []
+        if len(run) > 1:
+            said = msgspec.structs.replace(said, delta="".join([one.delta for one in run]))
+        self._delta(self._items[said.output_index].index, said, events)
+        if len(run) > 1:
+            return Frame(tuple(events), None, "responses", seq, raws=tuple(raws))
+        return Frame(tuple(events), raws[0], "responses", seq)
 
     def _puzzled(self, data: bytes, events: list[TurnEvent]) -> None:
         """An event that is not as it should be. One of a type that nobody knows may be as it likes, and what
@@ -344,3 +384,12 @@ class CodexDecoder:
         events.append(
             TurnFailed(ErrorInfo(kind=ErrorKind.UPSTREAM_PROTOCOL, message=message, retryable=True))
         )
+
+
+def _is_more(said: Said, before: Said) -> bool:
+    """Whether it is more of the same."""
+    return (
+        said.type == before.type
+        and said.content_index == before.content_index
+        and said.summary_index == before.summary_index
+    )

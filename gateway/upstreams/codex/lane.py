@@ -6,7 +6,7 @@ forgotten. Clients of Responses carry their own reasoning and take no part.
 """
 
 import logging
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -19,7 +19,7 @@ from gateway.replay.scope import Isolation, ReplayScope
 from gateway.store.keys import trim
 from gateway.turn.estimate import input_tokens
 from gateway.turn.events import TurnCompleted, TurnFailed
-from gateway.turn.frame import Frame
+from gateway.turn.frame import Burst, Frame
 from gateway.turn.ports import Call
 from gateway.upstreams.asking import secrets_of, upstream_request
 from gateway.upstreams.codex.compaction import NO_COMPACTION, is_compacted, judged, wanted_types
@@ -182,8 +182,16 @@ class CodexLane:
             fault = msgspec.structs.replace(fault, again="fresh")
         return fault
 
-    def feed(self, event: SseEvent, seq: int) -> Frame:
-        return self._checked(self._decoder.feed_data(event.raw, event.data, seq))
+    def feed(self, events: Sequence[SseEvent], seq: int, into: Burst) -> None:
+        if len(events) == 1:
+            event = events[0]
+            into.append(self._checked(self._decoder.feed_data(event.raw, event.data, seq)))
+            return
+        start = len(into)
+        try:
+            self._decoder.feed_all(events, seq, into)
+        finally:
+            into[start:] = [self._checked(frame) for frame in into[start:]]
 
     def feed_whole(self, body: bytes) -> Frame:
         return self._checked(self._decoder.feed_whole(body))

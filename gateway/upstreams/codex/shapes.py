@@ -59,6 +59,8 @@ DELTAS: Final = frozenset(
 )
 
 
+JOINED: Final = DELTAS - {"response.output_text.annotation.added"}
+"""Those that are nothing but more text: several of them are one."""
 IMPLIED: Final = {
     "response.output_text.delta": "message",
     "response.refusal.delta": "message",

@@ -81,6 +81,11 @@ def is_over(connection: h11.Connection) -> bool:
 ANSWERS: dict[str, list[Any]] = {
     "whole": [h11.Response(status_code=200, headers=[("content-length", "2")]), h11.Data(data=b"ok")],
     "in pieces": [h11.Response(status_code=200, headers=[]), h11.Data(data=b"o"), h11.Data(data=b"k")],
+    "in pieces, kept": [
+        h11.Response(status_code=200, headers=[("Connection", "keep-alive"), ("x", "y")]),
+        h11.Data(data=b""),
+        h11.Data(data=b"ok"),
+    ],
     "the last": [
         h11.Response(status_code=500, headers=[("content-length", "2"), ("connection", "close")]),
         h11.Data(data=b"ok"),

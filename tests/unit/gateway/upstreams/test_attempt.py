@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any
@@ -93,8 +94,8 @@ class Lane:
     def judge(self, status: int, body: bytes, retry_after_s: float | None) -> Fault:
         return classify(read_error(body, status), now_s=0, retry_after_s=retry_after_s)
 
-    def feed(self, event: SseEvent, seq: int) -> Frame:
-        return self._decoder.feed_data(event.raw, event.data, seq)
+    def feed(self, events: Sequence[SseEvent], seq: int, into: list[Frame]) -> None:
+        self._decoder.feed_all(events, seq, into)
 
     def feed_whole(self, body: bytes) -> Frame:
         return self._decoder.feed_whole(body)
@@ -425,10 +426,11 @@ async def test_what_cannot_be_decoded_costs_the_attempt_alone(body: bytes) -> No
 
 
 async def test_a_decoder_that_stumbles_behind_content_ends_the_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    def stumble(self: Lane, event: SseEvent, seq: int) -> Frame:
-        if b"later" in event.raw:
+    def stumble(self: Lane, events: Sequence[SseEvent], seq: int, into: list[Frame]) -> None:
+        sound = list(itertools.takewhile(lambda event: b"later" not in event.raw, events))
+        self._decoder.feed_all(sound, seq, into)
+        if len(sound) < len(events):
             raise RecursionError
-        return self._decoder.feed_data(event.raw, event.data, seq)
 
     monkeypatch.setattr(Lane, "feed", stumble)
     upstream = Upstream(CREATED + ADDED + DELTA, b"data: later\n\n", COMPLETED)

@@ -153,7 +153,7 @@ async def test_where_to_go_on() -> None:
 def test_an_answer_is_as_good_as_over_with_its_finish_reason() -> None:
     one = lane()
     assert not one.is_finished()
-    one.feed(SseEvent(b"", dumps({"candidates": [{"finishReason": "STOP"}]})), 1)
+    one.feed([SseEvent(b"", dumps({"candidates": [{"finishReason": "STOP"}]}))], 1, [])
     assert (one.is_finished(), one.ended) == (True, False)
     one.eof()
     assert one.ended
