@@ -33,6 +33,8 @@ from tests.bench.measure import say
 EVENTS = 200
 TEXT = " lorem"
 KEY = "upstream-key"
+SIGNED = b"-signed:"
+"""Ends the name of a model that signs what it says."""
 
 
 def _sse(event: JsonObject) -> bytes:
@@ -87,9 +89,9 @@ def gemini_stream() -> list[bytes]:
     return [*([chunk(TEXT)] * EVENTS), chunk("", finishReason="STOP")]
 
 
-def gemini_whole() -> bytes:
+def gemini_whole(**more: str) -> bytes:
     candidate: JsonObject = {
-        "content": {"role": "model", "parts": [{"text": TEXT * EVENTS}]},
+        "content": {"role": "model", "parts": [{"text": TEXT * EVENTS, **more}]},
         "finishReason": "STOP",
         "index": 0,
     }
@@ -105,7 +107,11 @@ class Mock(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
         self._streams = {"responses": responses_stream(), "gemini": gemini_stream()}
-        self._wholes = {"responses": responses_whole(), "gemini": gemini_whole()}
+        self._wholes = {
+            "responses": responses_whole(),
+            "gemini": gemini_whole(),
+            "signed": gemini_whole(thoughtSignature="c2lnbmVk" * 60),
+        }
         self._writing: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -125,12 +131,13 @@ class Mock(asyncio.Protocol):
         if len(rest) < length:
             return
         body, self._buffer = rest[:length], rest[length:]
-        dialect = "gemini" if b"/models/" in head.split(b"\r\n", 1)[0] else "responses"
+        line = head.split(b"\r\n", 1)[0]
+        dialect = "gemini" if b"/models/" in line else "responses"
         streamed = b"streamGenerateContent" in head if dialect == "gemini" else b'"stream":true' in body
         if streamed:
             self._writing = asyncio.get_running_loop().create_task(self._stream(dialect))
         else:
-            self._answer(self._wholes[dialect])
+            self._answer(self._wholes["signed" if SIGNED in line else dialect])
 
     def _answer(self, body: bytes) -> None:
         assert self._transport is not None
@@ -189,7 +196,7 @@ def settings_of(upstream: int) -> dict[str, str]:
         "CODEX_MODELS": "lane",
         "ANTIGRAVITY_BASE_URL": base,
         "ANTIGRAVITY_API_KEYS": KEY,
-        "ANTIGRAVITY_MODELS": "gemini-lane",
+        "ANTIGRAVITY_MODELS": "gemini-lane,gemini-lane-signed",
         "GATEWAY_QUEUE_MAX": "10000",
     }
 
