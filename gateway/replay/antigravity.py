@@ -113,6 +113,9 @@ class AntigravityReplay:
         encoded = encoded_items(items)
         if not encoded:
             raise ValueError("no chain that can be stored")
+        return await self._replaced(scope, snapshot, encoded)
+
+    async def _replaced(self, scope: ReplayScope, snapshot: Snapshot, encoded: tuple[bytes, ...]) -> bool:
         if not snapshot.writable:
             return False
         grows = snapshot.branch and _is_prefix(snapshot.encoded, encoded)
@@ -139,8 +142,8 @@ class AntigravityReplay:
     async def commit(self, scope: ReplayScope, snapshot: Snapshot, items: Sequence[Item]) -> Committed:
         """After a complete answer: its chain, or the end of the chain when nothing of it can be replayed."""
         try:
-            if encoded_items(items):
-                return "stored" if await self.replace_if_unchanged(scope, snapshot, items) else "kept"
+            if encoded := encoded_items(items):
+                return "stored" if await self._replaced(scope, snapshot, encoded) else "kept"
         except StoreError as error:
             _degraded(scope, "store", error)
             # Whether it was written is not known. If not, the old chain is one turn short from now on.

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Sequence
 
 from tests.bench.dialects import DIALECTS, Dialect
-from tests.bench.lane_servers import EVENTS
+from tests.bench.lane_servers import EVENTS, TEXT
 from tests.bench.load import Load
 from tests.bench.measure import Child, Cpu
 from tests.bench.report import Samples, table
@@ -53,8 +53,19 @@ WHOLE = (
         end='"totalTokenCount":209}}',
     ),
 )
-SIGNED_WHOLE = WHOLE[1]._replace(path=lambda burst: "/v1beta/models/gemini-lane-signed:generateContent")
-"""An answer that leaves something to be remembered."""
+SECOND = WHOLE[1]._replace(
+    path=lambda burst: "/v1beta/models/gemini-lane-signed:generateContent",
+    body=lambda burst: {
+        "contents": [
+            {"role": "user", "parts": [{"text": "say something"}]},
+            {"role": "model", "parts": [{"text": TEXT * EVENTS}]},
+            {"role": "user", "parts": [{"text": "say it again"}]},
+        ]
+    },
+)
+"""A second turn: the signature of the first answer is put back, that of the second is remembered with it. One
+connection, for turns of one conversation come one after the other.
+"""
 
 
 def run() -> None:
@@ -68,14 +79,12 @@ def run() -> None:
         for dialect in WHOLE:
             samples = measure(load, dialect, KINDS, 1e3, turns=WHOLES, deltas=1, whole=True)
             rows.append(_row(f"{dialect.name}, whole, us a request", samples, 1, WHOLE_SHARE))
-        for dialect, name, kind in (
-            (WHOLE[1], "replay off", FORGETFUL),
-            (SIGNED_WHOLE, "signed", KINDS[0]),
-        ):
-            samples = measure(load, dialect, (kind, KINDS[1]), 1e3, turns=WHOLES, deltas=1, whole=True)
-            rows.append(_row(f"{dialect.name}, whole, {name}", samples, 1, WHOLE_SHARE, kind))
+        samples = measure(load, WHOLE[1], (FORGETFUL, KINDS[1]), 1e3, turns=WHOLES, deltas=1, whole=True)
+        rows.append(_row(f"{WHOLE[1].name}, whole, replay off", samples, 1, WHOLE_SHARE, FORGETFUL))
+        samples = measure(load, SECOND, KINDS, 1e3, turns=WHOLES, deltas=1, whole=True, streams=1)
+        rows.append(_row(f"{SECOND.name}, whole, a second turn that replays", samples, 1, None))
     table(
-        f"lanes: CPU of the server, medians of {ROUNDS} rounds; {EVENTS} events a turn, {STREAMS} connections",
+        f"lanes: CPU of the server, medians of {ROUNDS} rounds; streams have {EVENTS} events",
         ("", "gateway", "pass-through", "share", "target"),
         rows,
     )
@@ -91,6 +100,7 @@ def measure(
     turns: int,
     deltas: int,
     whole: bool = False,
+    streams: int = STREAMS,
 ) -> Samples:
     """CPU of one turn for each kind of server, in units of `unit_ns`."""
     samples = Samples()
@@ -103,7 +113,7 @@ def measure(
         for repeat in range(ROUNDS + 1):
             number = turns if repeat else WARM_UP
             for kind, server in servers.items():
-                load.connect(ports[kind], dialect, burst, streams=STREAMS, turns=number, whole=whole)
+                load.connect(ports[kind], dialect, burst, streams=streams, turns=number, whole=whole)
                 with Cpu(server=server.pid) as cpu:
                     load.go(turns=number, deltas=number * deltas)
                 if repeat:
@@ -111,14 +121,11 @@ def measure(
     return samples
 
 
-def _row(name: str, samples: Samples, events: int, target: float, kind: str = "gateway") -> tuple[str, ...]:
+def _row(
+    name: str, samples: Samples, events: int, target: float | None, kind: str = "gateway"
+) -> tuple[str, ...]:
     """CPU of one core is its capacity: half the CPU is twice as much a second."""
     ours, bare = samples.median(kind), samples.median("passthrough")
     share = bare / ours
-    return (
-        name,
-        f"{ours / events:.1f}",
-        f"{bare / events:.1f}",
-        f"{share:.0%}",
-        f">= {target:.0%}: {'met' if share >= target else 'MISSED'}",
-    )
+    met = "" if target is None else f">= {target:.0%}: {'met' if share >= target else 'MISSED'}"
+    return (name, f"{ours / events:.1f}", f"{bare / events:.1f}", f"{share:.0%}", met)
