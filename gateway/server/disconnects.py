@@ -15,22 +15,40 @@ from hypercorn.protocol.http_stream import HTTPStream
 from gateway.protocols.http import ON_DISCONNECT
 
 
+class _Client:
+    """Not the stream, which holds the scope that holds this: such circles stay until somebody looks."""
+
+    __slots__ = ("_gone", "_tell")
+
+    def __init__(self) -> None:
+        self._gone = False
+        self._tell: Callable[[], None] | None = None
+
+    def register(self, tell: Callable[[], None] | None) -> None:
+        self._tell = tell
+        if self._gone and tell is not None:
+            tell()
+
+    def left(self) -> None:
+        self._gone = True
+        if self._tell is not None:
+            self._tell()
+
+
 class TellingStream(HTTPStream):
     """One request and its answer, whatever carries them."""
 
-    _tell: Callable[[], None] | None = None
+    _reader: _Client | None = None
 
     async def handle(self, event: Event) -> None:
-        if type(event) is StreamClosed and self._tell is not None:
-            self._tell()
+        if type(event) is StreamClosed and self._reader is not None:
+            self._reader.left()
         await super().handle(event)
         if type(event) is Request:
-            cast(dict[str, Any], self.scope)[ON_DISCONNECT] = self._register  # its task has not begun yet
-
-    def _register(self, tell: Callable[[], None] | None) -> None:
-        self._tell = tell
-        if self.closed and tell is not None:
-            tell()
+            self._reader = _Client()
+            cast(dict[str, Any], self.scope)[ON_DISCONNECT] = (
+                self._reader.register
+            )  # its task has not begun yet
 
 
 def apply() -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -95,3 +97,31 @@ async def test_who_does_not_ask_any_more_is_not_told(app: App) -> None:
         writer.close()
         await app.late.wait()
     assert app.times == 0
+
+
+@pytest.mark.parametrize("version", ["1.1", "2"])
+async def test_a_request_that_is_over_leaves_no_garbage(version: str) -> None:
+    """Not of the kind that waits for somebody to look at it: that costs 3 % of a turn."""
+
+    class Answers(App):
+        async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+            if scope["type"] != "http":
+                return
+            scope["kept"] = kept = App()
+            self.kept = weakref.ref(kept)
+            scope[ON_DISCONNECT](kept.tell)
+            await send({"type": "http.response.start", "status": 204, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+            scope[ON_DISCONNECT](None)
+            self.begun.set()
+
+    disconnects.apply()
+    http1.apply()
+    app = Answers()
+    gc.disable()
+    try:
+        async with asked(app, "/", version=version), asyncio.timeout(10):
+            while app.kept() is not None:
+                await asyncio.sleep(0)
+    finally:
+        gc.enable()
