@@ -149,6 +149,10 @@ class UpstreamConfig(_Part):
     """Ask for a stream even when the client does not, for upstreams that know nothing else."""
     compaction: bool = False
     """codex: the upstream has `/responses/compact` and compaction items of its own."""
+    pseudonyms: bool = False
+    """codex: ids of clients (installation, window, turn, conversation) are told as others, one for each
+    credential.
+    """
     drop: tuple[str, ...] = ()
     """Fields of requests that the upstream refuses, such as `prompt_cache_retention`."""
     envelope: Literal["plain", "code_assist"] = "plain"
@@ -165,8 +169,8 @@ class UpstreamConfig(_Part):
             raise ValueError("every credential of Code Assist needs its project")
         if self.kind == "codex" and (len(self.base_urls) > 1 or self.envelope != "plain"):
             raise ValueError("several addresses and envelopes are for the kind antigravity")
-        if self.kind == "antigravity" and self.compaction:
-            raise ValueError("compaction is for the kind codex")
+        if self.kind == "antigravity" and (self.compaction or self.pseudonyms):
+            raise ValueError("compaction and pseudonyms are for the kind codex")
         return self
 
     def reasons(self, model: str) -> bool:

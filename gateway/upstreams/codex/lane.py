@@ -27,6 +27,7 @@ from gateway.upstreams.codex.decode import CodexDecoder
 from gateway.upstreams.codex.edits import Shape, has_sealed, has_stored
 from gateway.upstreams.codex.errors import ITEM_MISSING, classify, read_error
 from gateway.upstreams.codex.headers import CACHE_KEYS, is_header_value, passed_on
+from gateway.upstreams.codex.pseudonyms import Pseudonyms
 from gateway.upstreams.codex.replay_inject import inject
 from gateway.upstreams.codex.replay_session import prompt_cache_key, replay_scope, tenants_cache_key
 from gateway.upstreams.codex.replay_store import answered_turn
@@ -74,6 +75,7 @@ class CodexLane:
             input_tokens_estimate=None if turn.raw.dialect == "responses" else input_tokens(turn),
             names=original_names(turn),
         )
+        self._pseudonyms = Pseudonyms(call.account) if parts.config.pseudonyms else None
         self._fault: Fault | None = None
         self._remembered: _Remembered | None = None
         self.gives_back = False
@@ -103,6 +105,8 @@ class CodexLane:
         }
         if cache_key is not None and is_header_value(cache_key):
             headers["Session-Id"] = cache_key
+        if self._pseudonyms is not None:
+            body, headers = self._pseudonyms.in_body(body), self._pseudonyms.in_headers(headers)
         return upstream_request(
             config,
             self._call,
@@ -174,6 +178,8 @@ class CodexLane:
 
     def judge(self, status: int, body: bytes, retry_after_s: float | None) -> Fault:
         now_s = self._parts.clock.now_ms() / 1000
+        if self._pseudonyms is not None:
+            body = self._pseudonyms.in_answer(body)
         fault = classify(read_error(body, status), now_s=now_s, retry_after_s=retry_after_s)
         if self._compact:
             fault = judged(fault, status)
@@ -183,6 +189,8 @@ class CodexLane:
         return fault
 
     def feed(self, events: Sequence[SseEvent], seq: int, into: Burst) -> None:
+        if self._pseudonyms is not None:
+            events = [self._pseudonyms.in_event(event) for event in events]
         if len(events) == 1:
             event = events[0]
             into.append(self._checked(self._decoder.feed_data(event.raw, event.data, seq)))
@@ -194,6 +202,8 @@ class CodexLane:
             into[start:] = [self._checked(frame) for frame in into[start:]]
 
     def feed_whole(self, body: bytes) -> Frame:
+        if self._pseudonyms is not None:
+            body = self._pseudonyms.in_answer(body)
         return self._checked(self._decoder.feed_whole(body))
 
     def eof(self) -> Frame | None:

@@ -71,6 +71,7 @@ def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
         ("https://api.example.com/v1/", "https://", "no address with a host"),
         ("kind: antigravity", "kind: codex", "for the kind antigravity"),
         ("kind: antigravity", "kind: antigravity\n    compaction: true", "for the kind codex"),
+        ("kind: antigravity", "kind: antigravity\n    pseudonyms: true", "for the kind codex"),
         ("kind: antigravity", "kind: antigravity\n    envelope: code_assist", "needs its project"),
         ("id: spare", "id: team", "two credentials have the id 'team'"),
         (", api_key_env: OPENAI_API_KEY", "", "exactly one of"),
