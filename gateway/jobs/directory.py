@@ -1,8 +1,8 @@
 """Who is alive and who may take a turn: worker records, and the choice of an instance with a reserved slot.
 
 Records are read by one loop (REFRESH_S) and on demand. Placement is the gateway's alone: the wanted instance
-(a session's), else the affinity choice by rendezvous hashing, else the least loaded. A reserved slot expires
-by itself unless the worker takes it over.
+(a session's), else the affinity choice by rendezvous hashing, else the least loaded, which in a quiet fleet is
+any worker's. A reserved slot expires by itself unless the worker takes it over.
 """
 
 import asyncio
@@ -192,7 +192,14 @@ class Directory:
         loads = await self._loads(suitable)
         while suitable:
             # Counted before the reservation is answered, or turns that come together would all go to one.
-            choice = min(suitable, key=lambda c: loads[c.slots_key] + self._reserving[c.slots_key])
+            # Of equals another worker's turn by turn, and on a worker the first.
+            choice = min(
+                suitable,
+                key=lambda c: (
+                    loads[c.slots_key] + self._reserving[c.slots_key],
+                    -score(holder, c.worker.worker),
+                ),
+            )
             self._reserving[choice.slots_key] += 1
             try:
                 placement = await self.reserve(choice, holder)

@@ -33,7 +33,7 @@ GATEWAYS, WORKERS = 3, 2
 GATEWAY_PORT, WORKER_PORT, REDIS_PORT, UPSTREAM_PORT, FRONT_PORT = 8317, 8318, 6379, 9000, 8320
 EXIT_S = 60.0
 SETTLE_S = 90.0
-TRIES = 100
+TRIES = 30
 SERVED = '"turn.finished"'
 """For what runs to end by itself: no answer of the load takes as long."""
 DRAIN = yaml.safe_load((ROOT / "helm/values.yaml").read_text(encoding="utf-8"))["drain"]

@@ -100,6 +100,19 @@ async def test_ties_go_to_the_lowest_index(fleet: Fleet) -> None:
     assert await fleet.place("t") == "w/inst-1"
 
 
+async def test_in_a_quiet_fleet_every_worker_has_its_share_of_turns(fleet: Fleet) -> None:
+    for worker in ("u", "v", "w"):
+        await fleet.beat(worker, instance(0), instance(1))
+    taken: Counter[str] = Counter()
+    for number in range(300):
+        placement = await fleet.directory.place(Wish(), f"t{number}")
+        assert placement is not None
+        await fleet.directory.release(placement)
+        taken[placement.full_name] += 1
+    assert taken.keys() == {"u/inst-0", "v/inst-0", "w/inst-0"}
+    assert min(taken.values()) > 60
+
+
 async def test_full_instances_take_nothing_until_a_slot_is_released(fleet: Fleet) -> None:
     await fleet.beat("w", instance(0, capacity=1))
     first = await fleet.directory.place(Wish(), "a")
