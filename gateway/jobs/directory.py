@@ -1,8 +1,8 @@
 """Who is alive and who may take a turn: worker records, and the choice of an instance with a reserved slot.
 
 Records are read by one loop (REFRESH_S) and on demand. Placement is the gateway's alone: the wanted instance
-(a session's), else the affinity choice by rendezvous hashing, else the least loaded, which in a quiet fleet is
-any worker's. A reserved slot expires by itself unless the worker takes it over.
+(a session's), else the affinity choice by rendezvous hashing, else the least loaded, of equal ones any
+worker's. A reserved slot expires by itself unless the worker takes it over.
 """
 
 import asyncio
