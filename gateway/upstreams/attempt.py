@@ -238,7 +238,8 @@ class Attempt:
         burst: Burst = []
         first, self._seq = self._seq + 1, self._seq + len(events)
         try:
-            if sound := list(itertools.takewhile(_is_sound, events)):
+            sound = _sound(events)
+            if sound:
                 self._lane.feed(sound, first, burst)
             if len(sound) < len(events):
                 raise ValueError("too many values")
@@ -363,8 +364,11 @@ class Attempt:
             self._call.replayed.append("dropped" if not taken else "kept" if fault is None else "forgotten")
 
 
-def _is_sound(event: SseEvent) -> bool:
-    return event.data is None or not is_rich(event.data, MAX_VALUES)
+def _sound(events: list[SseEvent]) -> list[SseEvent]:
+    """Those before the first that holds too many values."""
+    if max([len(event.raw) for event in events], default=0) <= MAX_VALUES:
+        return events  # none can
+    return list(itertools.takewhile(lambda event: not is_rich(event.data or b"", MAX_VALUES), events))
 
 
 def retry_after_s(headers: Mapping[str, str], clock: Clock) -> float | None:

@@ -26,6 +26,9 @@ _LINE_ENDS = re.compile(rb"[\r\n]+")
 _CR = 0x0D
 _CR_LF = b"\r\n"
 _LINE_END = re.compile(rb"\r\n|\n|\r")
+# The form that nearly every event of every upstream has: one data line, perhaps named before.
+_PLAIN = re.compile(rb"(?:event: ([^\r\n]*)\n)?data: ([^\r\n]*)\n\n")
+_PLAIN_CRLF = re.compile(rb"(?:event: ([^\r\n]*)\r\n)?data: ([^\r\n]*)\r\n\r\n")
 
 
 class SseEvent(msgspec.Struct, frozen=True, gc=False):
@@ -127,7 +130,8 @@ class SseSplitter:
             self._first = False
             if block is raw:  # behind a line end it is none
                 block = block.removeprefix(_BOM)
-        return (_plain_crlf if self._has_cr else _plain)(block, raw) or parse_block(block, raw)
+        found = (_PLAIN_CRLF if self._has_cr else _PLAIN).fullmatch(block)
+        return parse_block(block, raw) if found is None else _plain(found, raw)
 
     def _too_large(self) -> UpstreamProtocol:
         return UpstreamProtocol(f"the upstream sent an event of more than {self._max} bytes")
@@ -135,37 +139,17 @@ class SseSplitter:
 
 def _plain_events(chunk: bytes, into: list[SseEvent]) -> int:
     """The hot path: plain events, whole, up to the first that is not. How many bytes they were."""
-    end, plain = (b"\r\n\r\n", _plain_crlf) if _CR in chunk else (b"\n\n", _plain)
+    match = (_PLAIN_CRLF if _CR in chunk else _PLAIN).match
     start = 0
-    while (found := chunk.find(end, start)) >= 0:
-        after = found + len(end)
-        raw = chunk[start:after]
-        event = plain(raw, raw)
-        if event is None:
-            break
-        into.append(event)
-        start = after
+    while (found := match(chunk, start)) is not None:
+        into.append(_plain(found, found[0]))
+        start = found.end()
     return start
 
 
-def _plain(block: bytes, raw: bytes) -> SseEvent | None:
-    """The two forms that nearly every event of every upstream has: one data line, perhaps named before."""
-    name, start = None, 0
-    if block.startswith(b"event: "):
-        start = block.find(b"\n") + 1
-        name = block[7 : start - 1].decode("utf-8", "replace")
-    if block.startswith(b"data: ", start) and block.find(b"\n", start) == len(block) - 2:
-        return SseEvent(raw, block[start + 6 : -2], name)
-    return None
-
-
-def _plain_crlf(block: bytes, raw: bytes) -> SseEvent | None:
-    """One data line that ends with CRLF, and so does the blank one."""
-    end = len(block) - 4
-    framed = block.startswith(b"data: ") and block.endswith(b"\r\n\r\n")
-    if framed and block.find(b"\r") == end and block.find(b"\n") == end + 1:
-        return SseEvent(raw, block[6:end])
-    return None
+def _plain(found: re.Match[bytes], raw: bytes) -> SseEvent:
+    name, data = found.groups()
+    return SseEvent(raw, data, None if name is None else name.decode("utf-8", "replace"))
 
 
 def parse_block(block: bytes, raw: bytes | None = None) -> SseEvent:
