@@ -46,9 +46,8 @@ class TellingStream(HTTPStream):
         await super().handle(event)
         if type(event) is Request:
             self._reader = _Client()
-            cast(dict[str, Any], self.scope)[ON_DISCONNECT] = (
-                self._reader.register
-            )  # its task has not begun yet
+            # The task that reads the scope has not begun yet.
+            cast(dict[str, Any], self.scope)[ON_DISCONNECT] = self._reader.register
 
 
 def apply() -> None:
