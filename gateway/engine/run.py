@@ -99,7 +99,9 @@ class TurnRun:
         """Nothing of it is left running."""
         self._call: Call | None = None
         self._cancel_reason: CancelReason | None = None
-        self._task: asyncio.Task[object] | None = None
+        self._reader: asyncio.Task[object] | None = None
+        self._is_read = False
+        """The reader waits for the next burst."""
         self._bursts = self._run()
 
     # -- the consumer's side ------------------------------------------------------------------------------
@@ -111,11 +113,13 @@ class TurnRun:
         if self._cancel_reason is not None and not self._repair.ended and self._said_start:
             # Cancelled while the consumer was busy sending: the generator learns of it now.
             return await self._bursts.athrow(asyncio.CancelledError())
-        self._task = asyncio.current_task()
+        if self._reader is None:
+            self._reader = asyncio.current_task()
+        self._is_read = True
         try:
             return await anext(self._bursts)
         finally:
-            self._task = None
+            self._is_read = False
 
     async def aclose(self) -> None:
         """Stop the work if it still runs, and record the turn. Bounded; safe to call twice."""
@@ -130,8 +134,8 @@ class TurnRun:
         self._cancel_reason = reason
         if self._call is not None:
             self._call.cancel_reason = reason
-        if self._task is not None:
-            self._task.cancel()
+        if self._is_read and self._reader is not None:
+            self._reader.cancel()
 
     # -- the orchestration --------------------------------------------------------------------------------
 

@@ -4,7 +4,6 @@ any replica that decodes the same frames again gives the same ids.
 
 import hashlib
 import os
-import secrets
 import uuid
 from typing import NewType
 
@@ -45,4 +44,4 @@ def derived_uuid(turn_id: str, *path: str | int) -> str:
 
 def new_hex(length: int = 12) -> str:
     """Random hex digits, for replica ids and lease holders."""
-    return secrets.token_hex((length + 1) // 2)[:length]
+    return os.urandom((length + 1) // 2).hex()[:length]

@@ -205,6 +205,9 @@ class Ledger:
     # the answer
 
     def _observe(self, part: Json) -> None:
+        if isinstance(part, dict) and len(part) == 1 and isinstance(text := part.get("text"), str) and text:
+            self._observe_text("text", text, "")  # as nearly all are
+            return
         signature = signature_of(part)
         if (call := call_of(part)) is not None:
             self._observe_call(call, signature)

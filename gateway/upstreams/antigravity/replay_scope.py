@@ -58,7 +58,7 @@ def session_key(
         lane = system_lane(body)
         return f"{session}:context:{lane}" if lane else session
     stated = _stated(turn, headers, payload, execution)
-    return next((f"{kind}:{session}" for kind, value in stated if (session := trim(value))), None)
+    return next((f"{kind}:{session}" for kind, value in stated if value and (session := trim(value))), None)
 
 
 def _stated(
