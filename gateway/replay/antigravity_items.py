@@ -223,7 +223,9 @@ def chain_of(value: bytes) -> Chain | None:
     """None for a value that is no chain, or too large; one item that is none spoils it all."""
     if len(value) > MAX_VALUE_BYTES:
         return None
-    return _known_chain(value) if len(value) <= _SHORT else _read_chain(value)
+    if len(value) <= _SHORT and value.startswith(b"[") and (tombstone := _tombstone(value)) is not None:
+        return tombstone
+    return _read_chain(value)
 
 
 def _read_chain(value: bytes) -> Chain | None:
@@ -243,5 +245,11 @@ def _read_chain(value: bytes) -> Chain | None:
 
 
 _SHORT: Final = 256
-"""Bytes of a value that holds no chain: a tombstone is read with every turn of who signs nothing."""
-_known_chain: Final = lru_cache(maxsize=1024)(_read_chain)
+"""Bytes of a value that may be a tombstone."""
+
+
+@lru_cache(maxsize=1024)
+def _tombstone(value: bytes) -> Chain | None:
+    """Kept, for it is read with every turn of who signs nothing; None for any other value."""
+    chain = _read_chain(value)
+    return chain if chain is not None and chain.deleted and not chain.items else None

@@ -49,11 +49,17 @@ class Target:
         if self.template.url.scheme not in ("http", "https") or not self.template.url.raw_host:
             raise aiohttp.InvalidURL(url)
         self._relayed = proxy is not None and not self.template.is_ssl()
-        self._beginning = lru_cache(maxsize=MAX_BEGINNINGS)(self._written)
+        self._beginnings: dict[tuple[tuple[str, str], ...], bytes] = {}
 
     def head(self, headers: Mapping[str, str], size: int) -> bytes:
         """To be asked for when there is a connection, which knows what its proxy wants to be told."""
-        return self._beginning(tuple(headers.items())) + b"%d\r\n\r\n" % size
+        asked = tuple(headers.items())
+        beginning = self._beginnings.get(asked)
+        if beginning is None:
+            if len(self._beginnings) >= MAX_BEGINNINGS:
+                self._beginnings.clear()
+            beginning = self._beginnings[asked] = self._written(asked)
+        return beginning + b"%d\r\n\r\n" % size
 
     def _written(self, headers: Sequence[tuple[str, str]]) -> bytes:
         """All but the length, which alone differs from one request to the next."""

@@ -175,25 +175,28 @@ class GeminiDecoder:
 
     def feed_all(self, chunks: Sequence[bytes | None], seq: int, into: list[Frame]) -> None:
         """Chunks that came together, the first with that number. Texts that go on with an open message are
-        one frame.
+        one frame. What came before a chunk that raises is there.
         """
         texts: list[str] = []
         raws: list[bytes] = []
-        for number, data in enumerate(chunks, seq):
-            open_message = self._open is not None and self._open.kind == "message" and not self._gather
-            if open_message and data is not None and (plain := read_text(data)) is not None:
-                self._observer.observe_text(plain.text)
-                if plain.usage:
-                    self._metered.update(plain.usage)
-                texts.append(plain.text)
-                raws.append(data)
-                continue
+        number = seq
+        try:
+            for number, data in enumerate(chunks, seq):
+                open_message = self._open is not None and self._open.kind == "message" and not self._gather
+                if open_message and data is not None and (plain := read_text(data)) is not None:
+                    self._observer.observe_text(plain.text)
+                    if plain.usage:
+                        self._metered.update(plain.usage)
+                    texts.append(plain.text)
+                    raws.append(data)
+                    continue
+                if raws:
+                    into.append(self._joined(texts, raws, number - 1))
+                    texts, raws = [], []
+                into.append(self.feed_data(data, number))
+        finally:
             if raws:
-                into.append(self._joined(texts, raws, number - 1))
-                texts, raws = [], []
-            into.append(self.feed_data(data, number))
-        if raws:
-            into.append(self._joined(texts, raws, seq + len(chunks) - 1))
+                into.append(self._joined(texts, raws, number))
 
     def _joined(self, texts: Sequence[str], raws: Sequence[bytes], seq: int) -> Frame:
         events: list[TurnEvent] = []

@@ -141,22 +141,25 @@ class CodexDecoder:
 
     def feed_all(self, events: Sequence[SseEvent], seq: int, into: list[Frame]) -> None:
         """Events that came together, the first with that number. Deltas that go on with the one before them
-        are one frame with it.
+        are one frame with it. What came before an event that raises is there.
         """
         run: list[Said] = []
         raws: list[bytes] = []
-        for number, event in enumerate(events, seq):
-            said = self._goes_on(event.data)
-            if run and (said is None or not _is_more(said, run[0])):
-                into.append(self._joined(run, raws, number - 1))
-                run, raws = [], []
-            if said is None:
-                into.append(self.feed_data(event.raw, event.data, number))
-            else:
-                run.append(said)
-                raws.append(event.raw)
-        if run:
-            into.append(self._joined(run, raws, seq + len(events) - 1))
+        number = seq
+        try:
+            for number, event in enumerate(events, seq):
+                said = self._goes_on(event.data)
+                if run and (said is None or not _is_more(said, run[0])):
+                    into.append(self._joined(run, raws, number - 1))
+                    run, raws = [], []
+                if said is None:
+                    into.append(self.feed_data(event.raw, event.data, number))
+                else:
+                    run.append(said)
+                    raws.append(event.raw)
+        finally:
+            if run:
+                into.append(self._joined(run, raws, number))
 
     def _goes_on(self, data: bytes | None) -> Said | None:
         """A delta of the open item, that others could go on with."""

@@ -238,6 +238,20 @@ def test_a_tombstone_is_a_marker_on_a_branch_of_its_own() -> None:
     assert chain_of(tombstone_value()) is not None
 
 
+def test_tombstones_alone_are_kept_read() -> None:
+    """A chain that is packed into as few bytes may hold megabytes, and arguments that somebody may change."""
+    buried = tombstone_value()
+    assert chain_of(buried) is chain_of(buried)
+    repeats = call("", {"text": "x" * 900_000})
+    small = encode_items([dumps({"type": MARKER, "branch": "b"}), call("", {}).encode()])
+    for value in (small, chain_value([repeats.encode()], "b", packed=True)):
+        assert len(value) <= len(buried) + 48
+        one, other = chain_of(value), chain_of(value)
+        assert one is not None
+        assert one is not other
+        assert one == other
+
+
 def test_what_another_node_wrote_otherwise_is_the_same_chain() -> None:
     """Chains are not compared by white space, the order of members and escapes of HTML characters."""
     ours = call("fc-1", {"a": "<&>"}, G1)

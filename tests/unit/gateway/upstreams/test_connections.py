@@ -2,13 +2,15 @@
 
 import asyncio
 import contextlib
+import gc
 import ssl
+import weakref
 from collections.abc import AsyncIterator, Callable, Mapping
 
 import aiohttp
 import pytest
 
-from gateway.upstreams.connections import MAX_JOINED, Connections, PooledConnection, Target
+from gateway.upstreams.connections import MAX_BEGINNINGS, MAX_JOINED, Connections, PooledConnection, Target
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
@@ -23,6 +25,22 @@ async def test_a_request_names_its_host_its_length_and_nothing_it_was_not_told()
         "POST /v1/responses?alt=sse HTTP/1.1\r\nHost: up.example:8443\r\n"
         "Authorization: Bearer k\r\nContent-Length: 7\r\n\r\n"
     )
+
+
+async def test_what_is_kept_written_is_bounded_and_goes_with_its_target() -> None:
+    target = Target("http://up.example/x", None, asyncio.get_running_loop())
+    for size in (1, 2):
+        for number in range(3 * MAX_BEGINNINGS):
+            said = target.head({"x-key": f"k{number}"}, size)
+            assert b"x-key: k%d\r\n" % number in said
+            assert said.endswith(b"Content-Length: %d\r\n\r\n" % size)
+    kept = weakref.ref(target)
+    gc.disable()
+    try:
+        del target
+        assert kept() is None, "it holds keys: it does not wait for the garbage to be looked at"
+    finally:
+        gc.enable()
 
 
 async def test_an_operator_may_name_another_host() -> None:

@@ -426,3 +426,15 @@ def _without_signatures(result: TurnResult) -> Any:
             for item in result.items
         ],
     )
+
+
+def test_what_came_before_a_chunk_that_cannot_be_read_is_told() -> None:
+    """Deeper than any parser goes, behind texts that came in the same piece."""
+    deep = b'{"candidates":[%b],"usageMetadata":{"a":%b}}' % (
+        dumps({"content": {"role": "model", "parts": [text("x")]}, "index": 0}),
+        b"[" * 5000 + b"]" * 5000,
+    )
+    frames: list[Frame] = []
+    with pytest.raises(RecursionError):
+        decoder().feed_all([data(text("good ")), data(text("good ")), data(text("good ")), deep], 1, frames)
+    assert fold(frames).text == "good good good "

@@ -28,6 +28,7 @@ from gateway.turn.grammar import check
 from gateway.turn.items import Message, OpaqueItem, Reasoning, TextPart, ToolCall
 from gateway.turn.usage import Usage
 from gateway.upstreams.codex.decode import CodexDecoder
+from gateway.wire.sse import SseSplitter
 from tests.playbook import Playbook
 
 
@@ -493,3 +494,14 @@ def test_rp_55_an_answer_that_was_not_completed_is_not_to_be_kept() -> None:
     for end in (completed(kind="response.incomplete"), b""):
         _, subject = decoded(CREATED, done(0, SIGNED), end)
         assert not subject.completed
+
+
+def test_what_came_before_an_event_that_cannot_be_read_is_told() -> None:
+    """Deeper than any parser goes, behind deltas that came in the same piece."""
+    delta = event("response.output_text.delta", output_index=0, delta="good ")
+    deep = delta.replace(b'"delta"', b'"x":' + b"[" * 5000 + b"]" * 5000 + b',"delta"')
+    events = SseSplitter().feed(b"".join([CREATED, added(0, message("")), delta, delta, deep]))
+    frames: list[Frame] = []
+    with pytest.raises(RecursionError):
+        decoder().feed_all(events, 1, frames)
+    assert fold(frames).text == "good good "
