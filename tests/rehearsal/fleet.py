@@ -267,6 +267,8 @@ class Resting:
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
+        self._user = str(uuid.uuid4())
+        """Binds it to a worker, be that the busier one: the others' conversations stay where they are."""
         self._said: list[dict[str, str]] = []
 
     def ask(self, words: str) -> str:
@@ -274,7 +276,7 @@ class Resting:
         messages: Any = self._said
         url = f"{self._fleet.balancer.url}/v1"
         with self._fleet.hosts["client"].inside(), openai.OpenAI(base_url=url, api_key="any") as sdk:
-            answer = sdk.chat.completions.create(model=DEFAULT_MODEL, messages=messages)
+            answer = sdk.chat.completions.create(model=DEFAULT_MODEL, messages=messages, user=self._user)
         text = answer.choices[0].message.content or ""
         self._said.append({"role": "assistant", "content": text})
         return text
