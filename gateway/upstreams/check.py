@@ -15,7 +15,8 @@ def summaries(config: UpstreamsConfig) -> Iterator[str]:
     for one in config.upstreams:
         credentials = ", ".join(credential.id for credential in one.credentials)
         models = ", ".join(model.id for model in one.models)
-        yield f"upstream {one.name} ({one.kind}): credentials {credentials}; models {models}"
+        told = "; pseudonyms for clients' ids" if one.pseudonyms else ""
+        yield f"upstream {one.name} ({one.kind}): credentials {credentials}; models {models}{told}"
     for route in config.routes:
         ranked = sorted(route.candidates, key=lambda candidate: candidate.rank)
         candidates = ", ".join(

@@ -75,7 +75,8 @@ class CodexLane:
             input_tokens_estimate=None if turn.raw.dialect == "responses" else input_tokens(turn),
             names=original_names(turn),
         )
-        self._pseudonyms = Pseudonyms(call.account) if parts.config.pseudonyms else None
+        apart = turn.tenant if parts.isolation == "tenant" else ""
+        self._pseudonyms = Pseudonyms(call.account, apart) if parts.config.pseudonyms else None
         self._fault: Fault | None = None
         self._remembered: _Remembered | None = None
         self.gives_back = False
@@ -170,7 +171,9 @@ class CodexLane:
         return {**body, "prompt_cache_key": key}, key
 
     def _cache_key(self, key: str) -> str:
-        """Another one for every tenant."""
+        """Another one for every tenant, as pseudonyms are by themselves."""
+        if self._pseudonyms is not None:
+            return key
         kept_apart = self._parts.isolation == "tenant" and bool(trim(key))
         return tenants_cache_key(trim(key), self._turn.tenant) if kept_apart else key
 

@@ -14,27 +14,33 @@ from typing import Final, Literal
 import msgspec
 
 from gateway.kernel.json import Json, JsonError, JsonObject, dumps, loads
+from gateway.store.keys import trim
+from gateway.upstreams.codex.replay_session import tenants_cache_key
 from gateway.wire.sse import SseEvent
 
 Kind = Literal["prompt-cache", "installation", "turn", "window"]
 
-_KINDS: Final[Mapping[str, Kind]] = {
-    "prompt_cache_key": "prompt-cache",
-    "session_id": "prompt-cache",
-    "thread_id": "prompt-cache",
-    "conversation_id": "prompt-cache",
-    "x_client_request_id": "prompt-cache",
-    "installation_id": "installation",
-    "x_codex_installation_id": "installation",
-    "turn_id": "turn",
-    "root_turn_id": "turn",
-    "window_id": "window",
-    "x_codex_window_id": "window",
-}
-"""By the names of headers and of members, hyphens as underscores. Codex calls all of the first kind alike."""
+_KINDS: Final[tuple[tuple[str, Kind], ...]] = (
+    ("prompt_cache_key", "prompt-cache"),
+    ("session_id", "prompt-cache"),
+    ("thread_id", "prompt-cache"),
+    ("conversation_id", "prompt-cache"),
+    ("client_request_id", "prompt-cache"),
+    ("agent_id", "prompt-cache"),
+    ("installation_id", "installation"),
+    ("turn_id", "turn"),
+    ("window_id", "window"),
+)
+"""By what the names of headers and of members end with, as `x-codex-parent-thread-id` does. Codex calls all
+of the first kind alike.
+"""
 _METADATA: Final = "x_codex_turn_metadata"
 """JSON in a text, with some of the same."""
 _OBJECT: Final = "client_metadata"
+
+
+def _kind_of(name: str) -> Kind | None:
+    return next((kind for ending, kind in _KINDS if name.endswith(ending)), None)
 
 
 @lru_cache(maxsize=4096)
@@ -47,9 +53,10 @@ def pseudonym(kind: Kind, credential: str, value: str) -> str:
 class Pseudonyms:
     """Those of one request, and of its answer."""
 
-    def __init__(self, credential: str) -> None:
-        """`credential`: its id."""
+    def __init__(self, credential: str, tenant: str = "") -> None:
+        """`credential`: its id. `tenant`: where equal ids of others are to be told as others."""
         self._credential = credential
+        self._tenant = tenant
         self._own: dict[bytes, bytes] = {}
         """What the client said, as JSON has it inside a text, by pseudonym."""
 
@@ -87,15 +94,16 @@ class Pseudonyms:
     def _put(self, name: str, value: Json) -> Json:
         """None for metadata that cannot be read."""
         name = name.lower().replace("-", "_")
-        if not isinstance(value, str) or not value:
+        if not isinstance(value, str) or not trim(value):
             return value
         if name == _METADATA:
             return self._in_metadata(value)
-        kind = _KINDS.get(name)
+        kind = _kind_of(name)
         if kind is None:
             return value
-        told = pseudonym(kind, self._credential, value)
-        self._own[told.encode()] = dumps(value)[1:-1]
+        meant = tenants_cache_key(trim(value), self._tenant) if self._tenant else trim(value)
+        told = pseudonym(kind, self._credential, meant)
+        self._own.setdefault(told.encode(), dumps(value)[1:-1])
         return told
 
     def _in_metadata(self, text: str) -> str | None:

@@ -1,5 +1,6 @@
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -113,6 +114,34 @@ async def test_the_upstream_is_told_pseudonyms_and_its_client_none(stream: bool)
     answer = b"".join(frame.raw or b"".join(frame.raws) for frame in frames)
     assert b'"prompt_cache_key":"mine"' in answer
     assert told.encode() not in answer
+
+
+@pytest.mark.parametrize("isolation", ["tenant", "shared"])
+async def test_an_id_is_the_same_wherever_it_stands_and_another_for_another_tenant(isolation: str) -> None:
+    metadata = {
+        "session_id": "s-1",
+        "parent_thread_id": "s-1",
+        "x-codex-turn-metadata": '{"thread_id":"s-1"}',
+    }
+    headers = {"session_id": "s-1", "thread-id": "s-1", "x-codex-parent-thread-id": " s-1 "}
+    told: dict[str, set[str]] = {}
+    async with bench(pseudonyms=True, isolation=isolation) as subject:
+        for tenant in ("a", "b"):
+            turn = responses("hi", prompt_cache_key="s-1", client_metadata=metadata, headers=headers)
+            frames = await subject.frames(msgspec.structs.replace(turn, tenant=tenant))
+            asked = subject.server.requests[-1]
+            given = dict(asked.body["client_metadata"])
+            nested: Any = loads(given.pop("x-codex-turn-metadata"))
+            told[tenant] = {
+                asked.body["prompt_cache_key"],
+                *given.values(),
+                *nested.values(),
+                *(asked.headers[name] for name in headers),
+            }
+            answer = b"".join(frame.raw or b"".join(frame.raws) for frame in frames)
+            assert b'"prompt_cache_key":"s-1"' in answer
+    assert [len(ids) for ids in told.values()] == [1, 1]
+    assert (told["a"] == told["b"]) is (isolation == "shared")
 
 
 async def test_each_credential_has_its_own_and_keeps_it() -> None:
