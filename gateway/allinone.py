@@ -23,7 +23,8 @@ async def run_up(settings: GatewaySettings, environ: Mapping[str, str]) -> int:
     """Serve until stopped. Returns the exit code."""
     from workers.embedded import embedded_settings, open_worker, require_binary
 
-    setup_logs(settings.server.log_level if "LOG_LEVEL" in environ else "WARNING")
+    said = "log_level" in settings.server.model_fields_set
+    setup_logs(settings.server.log_level if said else "WARNING")
     worker_settings = embedded_settings(environ)
     keyless = not settings.access.api_keys and settings.access.key_file is None
     host = settings.server.host or ("127.0.0.1" if keyless else "0.0.0.0")
