@@ -6,8 +6,7 @@ from tests.rehearsal.fleet import DRAIN, Fleet
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 REDIS_AWAY_S = 2
-GONE_S = 45
-"""Longer than the balancer waits (20 s) and the turn takes that its client then asks for again."""
+GONE_S = 30
 
 
 def test_nothing_happens(fleet: Fleet) -> None:
